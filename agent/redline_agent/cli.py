@@ -1,0 +1,171 @@
+"""The command line, but for what needs the server: run, review, sessions, doctor. Knows no protocol."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from redline_agent.errors import RedlineError, UsageError
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add this module's subcommands to a parser."""
+    run = commands.add_parser(
+        "run",
+        help="ask for a change and see the proposal",
+        description="Run one task without an editor. Without --accept or --review nothing is changed: the proposal waits"
+        " for `redline review`.",
+        epilog='Examples:\n  redline run "rename parse_args to parse_arguments"\n'
+        '  redline run "modernise syntax" src --accept\n  redline run "remove unused; organise imports" --check\n'
+        "Exit codes: 0 done, 1 failed or refused (or --check found changes), 2 usage, 3 a limit was reached, 130 cancelled.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("task", help="what to do, in words")
+    run.add_argument("paths", nargs="*", metavar="PATH", help="files or folders that the task is about")
+    run.add_argument("--folder", default=".", help="the workspace folder (default: the current one)")
+    run.add_argument("--model", help="provider:model, as in anthropic:claude-sonnet-5-5, or builtin")
+    what = run.add_mutually_exclusive_group()
+    what.add_argument("--review", action="store_true", help="decide on each hunk in the terminal")
+    what.add_argument("--accept", action="store_true", help="accept every hunk that carries no badge")
+    what.add_argument("--check", action="store_true", help="change nothing; exit code 1 when there is a proposal")
+    run.add_argument("--json", action="store_true", help="one JSON object a line, ending in the outcome")
+    run.add_argument("--max-turns", type=_positive_int, metavar="N", help="limit of model turns")
+    run.add_argument("--max-cost", type=_positive, metavar="USD", help="limit of cost in US dollars")
+    run.set_defaults(handler=_run)
+
+    review = commands.add_parser("review", help="decide on pending proposals", description="Decide on each pending hunk.")
+    review.add_argument("--folder", default=".", help="the workspace folder (default: the current one)")
+    review.add_argument("--json", action="store_true", help="print the pending proposals as JSON")
+    review.set_defaults(handler=_review)
+
+    sessions = commands.add_parser("sessions", help="list past runs", description="List this folder's runs, newest first.")
+    sessions.add_argument("--folder", default=".", help="the workspace folder (default: the current one)")
+    sessions.add_argument("--json", action="store_true", help="print as JSON")
+    sessions.set_defaults(handler=_sessions)
+
+    doctor = commands.add_parser("doctor", help="check the installation", description="Say what works here and what does not.")
+    doctor.add_argument("--json", action="store_true", help="print as JSON")
+    doctor.set_defaults(handler=_doctor)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
+def _run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from redline_agent.config import load_config, with_limits
+    from redline_agent.context.gather import Task
+    from redline_agent.headless import Wish, open_workspace, run_task, run_until_interrupted
+    from redline_agent.models.catalog import default_model, make_model
+
+    if not args.task.strip():
+        raise UsageError("The task is empty.")
+    config = load_config()
+    wanted = {"turns_max": args.max_turns, "cost_usd_max": args.max_cost}
+    limits = with_limits(config.limits, {name: value for name, value in wanted.items() if value}, "the command line")
+    workspace = open_workspace(Path(args.folder))
+    targets: list[str] = []
+    for path in args.paths:
+        inside = workspace.resolver.resolve(str(Path(path).absolute()))
+        if not (workspace.resolver.root / inside).exists():
+            raise UsageError(f"There is no {path}.")
+        targets.append(inside)
+    model = make_model(args.model or config.model or default_model())
+    wish = Wish(args.review, args.accept, args.check, args.json)
+    file = targets[0] if len(targets) == 1 and (workspace.resolver.root / targets[0]).is_file() else ""
+    task = Task(args.task, file=file, targets=tuple(targets))
+    from dataclasses import replace
+
+    console = Console(stderr=args.json, highlight=False)
+    return run_until_interrupted(run_task(workspace, task, model, replace(config, limits=limits), wish, console))
+
+
+def _review(args: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
+
+    from redline_agent.headless import open_workspace, pending_proposals, proposal_json, review_in_terminal, show_proposal
+
+    workspace = open_workspace(Path(args.folder))
+    proposals = pending_proposals(workspace)
+    if args.json:
+        print(json.dumps([{"runId": p.run, "instruction": p.instruction, **proposal_json(p)} for p in proposals]))  # noqa: T201
+        return 0
+    console = Console(highlight=False)
+    if not proposals:
+        console.print("No proposal is pending here.")
+    for proposal in proposals:
+        console.rule(f"{proposal.instruction} ({proposal.run})")
+        if sys.stdin.isatty():
+            review_in_terminal(workspace, proposal, console)
+        else:
+            show_proposal(console, proposal)
+    return 0
+
+
+def _sessions(args: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+    from datetime import datetime
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from redline_agent.headless import open_workspace
+
+    rows = open_workspace(Path(args.folder)).journal.runs()
+    if args.json:
+        print(json.dumps([asdict(row) for row in rows]))  # noqa: T201
+        return 0
+    table = Table("session", "run", "when", "state", "tokens", "model", "instruction")
+    for row in rows:
+        when = datetime.fromtimestamp(row.started_s).astimezone().strftime("%Y-%m-%d %H:%M")
+        table.add_row(row.session, row.run, when, row.state, f"{row.tokens:,}", row.model, row.instruction[:60])
+    Console().print(table if rows else "No run in this folder yet.")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    from redline_agent.doctor import examine
+
+    checks = examine()
+    if args.json:
+        print(json.dumps([asdict(check) for check in checks]))  # noqa: T201
+    else:
+        for check in checks:
+            mark = {True: "ok", False: "NO", None: "--"}[check.ok]
+            print(f"{mark:>3}  {check.name:<14} {check.detail}")  # noqa: T201
+    return 1 if any(check.ok is False for check in checks) else 0
+
+
+def guarded(handler_args: argparse.Namespace) -> int:
+    """Carry out a parsed command; an error of ours is one message and an exit code, never a traceback."""
+    try:
+        return int(handler_args.handler(handler_args))
+    except UsageError as error:
+        sys.stderr.write(f"redline: {error}\n")
+        return 2
+    except RedlineError as error:
+        sys.stderr.write(f"redline: {error}\n")
+        return 1
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,83 @@
+"""What the model is told before its first turn: the task, and what the editor shows. All labelled, all bounded.
+
+This is the first, small gathering: the instruction, the file and the lines that were selected, diagnostics there,
+the project's guidance. A repo map and retrieval belong here later.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from redline_agent.errors import RedlineError
+from redline_agent.messages import REDLINE, USER, Label, Text
+from redline_agent.safety.gate import Access, Rules, decide
+from redline_agent.text import clip, split_lines
+from redline_agent.workspace.overlay import Overlay
+
+EDITOR_CONTEXT = "Editor: "
+"""How the line about the editor begins; JSON follows. The built-in engine reads it."""
+GUIDANCE = ("AGENTS.md", "CLAUDE.md")
+_GUIDANCE_CHARS_MAX = 8_000
+_EXCERPT_CHARS_MAX = 6_000
+_DIAGNOSTICS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the user asked for, and where they stood. Lines from 1, both ends included; paths are resolved."""
+
+    instruction: str
+    file: str = ""
+    lines: tuple[int, int] | None = None
+    targets: tuple[str, ...] = ()
+    diagnostics: tuple[str, ...] = ()
+    directive_line: int | None = None
+    source: Label = field(default=USER)
+
+
+def gather(task: Task, overlay: Overlay, rules: Rules) -> tuple[Text, ...]:
+    """Return the first message's blocks: the instruction first, then the context."""
+    blocks = [Text(text=task.instruction, label=task.source)]
+    editor: dict[str, object] = {}
+    if task.file:
+        editor["file"] = task.file
+    if task.lines:
+        editor["lines"] = list(task.lines)
+    if task.targets:
+        editor["targets"] = list(task.targets)
+    if editor:
+        blocks.append(Text(text=EDITOR_CONTEXT + json.dumps(editor, ensure_ascii=False), label=REDLINE))
+    blocks += _excerpt(task, overlay, rules)
+    if task.diagnostics:
+        shown = "\n".join(task.diagnostics[:_DIAGNOSTICS_MAX])
+        blocks.append(Text(text=f"Diagnostics there:\n{shown}", label=Label(source="workspace", detail=task.file)))
+    return (*blocks, *_guidance(overlay, rules))
+
+
+def _excerpt(task: Task, overlay: Overlay, rules: Rules) -> list[Text]:
+    if not (task.file and task.lines) or decide(Access("read", task.file), rules).verdict != "allow":
+        return []
+    try:
+        seen = overlay.find(task.file)
+    except RedlineError:
+        return []
+    lines = split_lines(seen.file.text) if seen else []
+    start, end = max(1, task.lines[0] - 3), min(len(lines), task.lines[1] + 3)
+    shown = "".join(f"{n}\t{lines[n - 1]}" for n in range(start, end + 1))
+    if not shown.strip():
+        return []
+    text = f"Around the selection in {task.file}:\n{clip(shown, _EXCERPT_CHARS_MAX)}"
+    return [Text(text=text, label=Label(source="workspace", detail=task.file))]
+
+
+def _guidance(overlay: Overlay, rules: Rules) -> list[Text]:
+    for path in GUIDANCE:
+        try:
+            seen = overlay.find(path) if decide(Access("read", path), rules).verdict == "allow" else None
+        except RedlineError:
+            continue
+        if seen is not None and seen.file.text.strip():
+            text = f"The project's guidance, from {path}:\n{clip(seen.file.text, _GUIDANCE_CHARS_MAX)}"
+            return [Text(text=text, label=Label(source="workspace", detail=path))]
+    return []

@@ -1,0 +1,314 @@
+"""Headless runs: the same runtime without an editor. Shows events, reviews hunks in the terminal, writes files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.prompt import Prompt as RichPrompt
+from rich.text import Text as RichText
+
+from redline_agent.config import Config, state_dir
+from redline_agent.context.gather import Task
+from redline_agent.errors import RedlineError, StaleFile, UsageError
+from redline_agent.events import Event, Retrying, RunEnded, TextDelta, ToolFinished, ToolStarted
+from redline_agent.journal import Journal
+from redline_agent.models.base import Model
+from redline_agent.session import Run, Workspace, journal_path
+from redline_agent.text import escape_hidden, plural
+from redline_agent.workspace.applying import Write, move_file, write_files
+from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk, Proposal
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_LIMIT, EXIT_CANCELLED = 0, 1, 2, 3, 130
+_EXITS = {"proposed": EXIT_OK, "answered": EXIT_OK, "limit": EXIT_LIMIT, "cancelled": EXIT_CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to do with a proposal: review it, accept it, or only check that there is none."""
+
+    review: bool = False
+    accept: bool = False
+    check: bool = False
+    as_json: bool = False
+
+
+def open_workspace(root: Path) -> Workspace:
+    """Return the workspace of a folder with its journal opened and repaired."""
+    root = root.resolve()
+    if not root.is_dir():
+        raise UsageError(f"{root} is not a folder.")
+    journal = Journal(journal_path(state_dir(), root))
+    journal.close_open_runs()
+    return Workspace(root, journal)
+
+
+async def run_task(workspace: Workspace, task: Task, model: Model, config: Config, wish: Wish, console: Console) -> int:
+    """Run one task to its end and do what was wished with the proposal; returns the exit code."""
+    run = workspace.new_run(task, model, config)
+    ended: RunEnded | None = None
+    show = _json_line if wish.as_json else _shower(console)
+    async for event in workspace.carry_out(run, model):
+        if isinstance(event, RunEnded):
+            ended = event
+        else:
+            show(event)
+    assert ended is not None  # noqa: S101  carry_out always ends in one
+    code = _EXITS.get(ended.state, EXIT_FAILED)
+    decided = _decide(workspace, run, wish, console) if run.proposal else {}
+    if wish.check and run.proposal:
+        code = EXIT_FAILED
+    if wish.as_json:
+        _print_json({"type": "outcome", **_outcome(run, ended), "decided": decided, "exitCode": code})
+    else:
+        _closing(console, run, ended, wish)
+    return code
+
+
+def _decide(workspace: Workspace, run: Run, wish: Wish, console: Console) -> dict[str, str]:
+    proposal = run.proposal
+    assert proposal is not None  # noqa: S101  the caller looked
+    if not wish.as_json:
+        show_proposal(console, proposal)
+    if wish.check:
+        return {}
+    if wish.accept:
+        accept(workspace, proposal, bulk(proposal))
+        skipped = [item for item in proposal.items if item.badge and item.state == "pending"]
+        if skipped and not wish.as_json:
+            console.print(f"[yellow]Left for a single decision (redline review): {', '.join(i.id for i in skipped)}[/]")
+    elif wish.review:
+        review_in_terminal(workspace, proposal, console)
+    return {item.id: item.state for item in proposal.items}
+
+
+def bulk(proposal: Proposal) -> list[str]:
+    """Ids that a bulk accept takes: all that is pending and carries no badge."""
+    return [item.id for item in proposal.items if item.state in OPEN and not item.badge]
+
+
+def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None:
+    """Write accepted hunks and operations to the disk, all or nothing; raises WorkspaceError, StaleFile."""
+    wanted = set(ids)
+    writes: dict[str, Write] = {}
+    taken: dict[str, list[str]] = {}
+    for review in proposal.files.values():
+        hunks = [hunk.id for hunk in review.hunks if hunk.id in wanted and hunk.state in OPEN]
+        if hunks:
+            after = review.file.with_text(review.result(hunks)).encode()
+            writes[review.path] = Write(review.file.encode(), after)
+            taken[review.path] = hunks
+    operations = [op for op in proposal.operations if op.id in wanted and op.state in OPEN]
+    for op in operations:
+        _plan(workspace, op, writes, proposal)
+    write_files(workspace.resolver, writes)
+    for path, hunks in taken.items():
+        review = proposal.files[path]
+        review.follow(review.sending(hunks))
+    for op in operations:
+        if op.kind == "rename":
+            move_file(workspace.resolver, op.path, op.new_path)
+        op.state = "accepted"
+    done = [item.id for item in proposal.items if item.id in wanted and item.state == "accepted"]
+    workspace.decided(proposal.run, proposal.session, "accepted", done)
+
+
+def _plan(workspace: Workspace, op: FileOperation, writes: dict[str, Write], proposal: Proposal) -> None:
+    match op.kind:
+        case "create":
+            writes[op.path] = Write(None, op.file.encode() if op.file else b"")
+        case "delete":
+            if op.path in proposal.files:
+                raise StaleFile(f"{op.path} has hunks and cannot be deleted too.")
+            writes[op.path] = Write(workspace.resolver.read_bytes(op.path), None)
+        case "rename":
+            workspace.resolver.place(op.path)
+
+
+def reject(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None:
+    """Mark hunks and operations as rejected."""
+    wanted = set(ids)
+    done = [item for item in proposal.items if item.id in wanted and item.state not in ("accepted", "rejected")]
+    for item in done:
+        item.state = "rejected"
+    workspace.decided(proposal.run, proposal.session, "rejected", [item.id for item in done])
+
+
+# ---- the terminal
+
+
+def _shower(console: Console) -> Callable[[Event], None]:
+    def show(event: Event) -> None:
+        match event:
+            case ToolStarted():
+                console.print(RichText("  … " + escape_hidden(event.title), style="dim"))
+            case ToolFinished():
+                style = "red" if event.result.error else "green"
+                console.print(RichText("  ✓ " if not event.result.error else "  ✗ ", style=style) + RichText(escape_hidden(event.summary)))
+            case Retrying():
+                console.print(RichText(f"  … {event.reason} Trying again in {event.wait_s:.0f} s.", style="yellow"))
+            case TextDelta() | _:
+                pass
+
+    return show
+
+
+def show_proposal(console: Console, proposal: Proposal) -> None:
+    """Print the whole proposal: coloured hunks, operations, the proof."""
+    for review in proposal.files.values():
+        console.print()
+        console.print(RichText(review.path, style="bold"))
+        for hunk in review.hunks:
+            show_hunk(console, hunk)
+    for op in proposal.operations:
+        console.print()
+        show_operation(console, op)
+    console.print()
+    show_proof(console, proposal)
+
+
+def show_hunk(console: Console, hunk: Hunk) -> None:
+    """Print one hunk as a small diff."""
+    badge = f"  [! {hunk.badge}]" if hunk.badge else ""
+    console.print(RichText(f"  {hunk.id}  line {hunk.start + 1}: {escape_hidden(hunk.reason)}{badge}", style="cyan"))
+    for sign, style, lines in (("-", "red", hunk.old), ("+", "green", hunk.new)):
+        for line in lines:
+            console.print(RichText(f"    {sign}{escape_hidden(line.rstrip(chr(13) + chr(10)))}", style=style), soft_wrap=True)
+
+
+def show_operation(console: Console, op: FileOperation) -> None:
+    """Print one file operation; a new file with its text."""
+    to = f" -> {op.new_path}" if op.new_path else ""
+    badge = f"  [! {op.badge}]" if op.badge else ""
+    console.print(RichText(f"  {op.id}  {op.kind} {op.path}{to}: {escape_hidden(op.reason)}{badge}", style="cyan"))
+    for line in (op.file.text.splitlines() if op.file else [])[:200]:
+        console.print(RichText(f"    +{escape_hidden(line)}", style="green"), soft_wrap=True)
+
+
+def show_proof(console: Console, proposal: Proposal) -> None:
+    """Print the proof: what is bad or unknown in full, what is good in one line."""
+    good = [item for item in proposal.proof if item.ok]
+    checks = sorted({item.check for item in good})
+    if good:
+        files = len({item.path for item in good})
+        console.print(RichText(f"Proof: {' and '.join(checks)} fine in {plural(files, 'file')}.", style="green"))
+    for item in proposal.proof:
+        if not item.ok:
+            style = "red" if item.ok is False else "yellow"
+            where = f"{item.path}: " if item.path else ""
+            console.print(RichText(f"Proof: {where}{item.check}: {item.state}: {escape_hidden(item.detail)}", style=style))
+
+
+def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Console) -> None:
+    """Ask for each pending item; without a terminal, say so and leave all pending."""
+    if not sys.stdin.isatty():
+        console.print("Standard input is no terminal, so nothing was decided. Use --accept, or: redline review")
+        return
+    accepted: list[str] = []
+    rejected: list[str] = []
+    pending = [item for item in proposal.items if item.state in OPEN]
+    for index, item in enumerate(pending):
+        (show_hunk(console, item) if isinstance(item, Hunk) else show_operation(console, item))
+        answer = RichPrompt.ask(
+            f"{item.path} {item.id}: [a]ccept, [r]eject, [s]kip, accept [A]ll, [q]uit", choices=["a", "r", "s", "A", "q"], default="s", console=console
+        )
+        if answer == "q":
+            break
+        if answer == "A":
+            accepted += [rest.id for rest in pending[index:] if not rest.badge or rest is item]
+            break
+        (accepted if answer == "a" else rejected if answer == "r" else []).append(item.id)
+    reject(workspace, proposal, rejected)
+    accept(workspace, proposal, accepted)
+    console.print(f"{len(accepted)} accepted, {len(rejected)} rejected, {sum(i.state == 'pending' for i in proposal.items)} left.")
+
+
+def _closing(console: Console, run: Run, ended: RunEnded, wish: Wish) -> None:
+    console.print()
+    if ended.answer:
+        console.print(RichText(escape_hidden(ended.answer)))
+    style = "green" if ended.state in ("proposed", "answered") else "red"
+    cost = f", ${ended.cost_usd:.4f}" if ended.cost_usd else ""
+    console.print(RichText(f"[{ended.state}] {plural(ended.turns, 'turn')}, {ended.tokens:,} tokens{cost}", style=style))
+    if run.proposal and run.proposal.open and not (wish.accept or wish.check):
+        console.print(f"{plural(len(run.proposal.items), 'change')} pending. Decide with: redline review")
+
+
+def _outcome(run: Run, ended: RunEnded) -> dict[str, Any]:
+    return {
+        "runId": run.id,
+        "sessionId": run.session,
+        "state": ended.state,
+        "answer": ended.answer,
+        "limit": ended.limit,
+        "usage": {"turns": ended.turns, "tokens": ended.tokens, "costUsd": ended.cost_usd},
+        "proposal": proposal_json(run.proposal) if run.proposal else None,
+    }
+
+
+def proposal_json(proposal: Proposal) -> dict[str, Any]:
+    """Return a proposal with paths, for --json."""
+    return {
+        "hunks": [
+            {
+                "id": hunk.id,
+                "path": hunk.path,
+                "line": hunk.start + 1,
+                "oldText": "".join(hunk.old),
+                "newText": "".join(hunk.new),
+                "reason": hunk.reason,
+                "dependsOn": list(hunk.depends_on),
+                "badge": hunk.badge or None,
+                "state": hunk.state,
+            }
+            for hunk in proposal.hunks
+        ],
+        "fileOperations": [
+            {"id": op.id, "kind": op.kind, "path": op.path, "newPath": op.new_path or None, "state": op.state}
+            for op in proposal.operations
+        ],
+        "proof": [item.as_json() for item in proposal.proof],
+    }
+
+
+def _json_line(event: Event) -> None:
+    if not isinstance(event, TextDelta):
+        _print_json(event.model_dump(mode="json"))
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def pending_proposals(workspace: Workspace) -> list[Proposal]:
+    """Return the journal's open proposals, each file brought to what the disk has now."""
+    proposals = workspace.proposals()
+    for proposal in proposals:
+        for review in proposal.files.values():
+            _refresh(workspace, review)
+    return proposals
+
+
+def _refresh(workspace: Workspace, review: FileReview) -> None:
+    try:
+        same = workspace.resolver.read_bytes(review.path) == review.file.encode()
+    except RedlineError:
+        same = False
+    for hunk in review.hunks:
+        if not same and hunk.state in OPEN:
+            hunk.state = "stale"
+
+
+def run_until_interrupted(work: Any) -> int:
+    """Run a coroutine that returns an exit code; Ctrl-C cancels it and gives 130."""
+    try:
+        return int(asyncio.run(work))
+    except KeyboardInterrupt:
+        return EXIT_CANCELLED

@@ -1,0 +1,172 @@
+"""The journal: an append-only log of a workspace's sessions, in SQLite with a write-ahead log, mode 0600.
+
+Everything else about a session is a projection of it. A row is written before anybody acts on the event, so a
+process that dies leaves a valid journal; `interrupted` finds the runs that it left open, and `close_open_runs`
+gives each of them an end.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from redline_agent.errors import JournalError
+from redline_agent.events import Durable, RunEnded, RunStarted, durable_adapter
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS event (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  session TEXT NOT NULL,
+  run TEXT NOT NULL,
+  at REAL NOT NULL,
+  owner INTEGER NOT NULL,
+  type TEXT NOT NULL,
+  body TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS event_run ON event (run, seq);
+CREATE INDEX IF NOT EXISTS event_session ON event (session, seq);
+CREATE INDEX IF NOT EXISTS event_type ON event (type, seq);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run in a listing; `state` is "running" while it has no outcome."""
+
+    session: str
+    run: str
+    started_s: float
+    instruction: str
+    model: str
+    state: str
+    tokens: int
+
+
+def new_id(kind: str) -> str:
+    """Return a fresh id such as "run-3f9c2a1b"."""
+    return f"{kind}-{uuid.uuid4().hex[:10]}"
+
+
+class Journal:
+    """One workspace's log. All methods raise JournalError, and the log stays valid."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not path.exists():
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._check_version()
+            self._db.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise JournalError(
+                f"The journal {path} cannot be opened: {error}.",
+                hint="Check the folder's space and permissions, or set REDLINE_STATE_DIR to another one.",
+            ) from error
+
+    def _check_version(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, SCHEMA_VERSION):
+            raise JournalError(f"{self.path} was written by another version of Redline (schema {version}).")
+        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def append(self, session: str, run: str, event: Durable) -> None:
+        """Write one event; it is there after a crash of this process once this returns."""
+        with self._guarded("written"):
+            self._db.execute(
+                "INSERT INTO event (session, run, at, owner, type, body) VALUES (?, ?, ?, ?, ?, ?)",
+                (session, run, time.time(), os.getpid(), event.type, event.model_dump_json()),
+            )
+
+    def of_session(self, session: str) -> list[tuple[str, Durable]]:
+        """Every event of a session in order, each with its run's id."""
+        return self._events("session = ?", session)
+
+    def of_run(self, run: str) -> list[Durable]:
+        """Every event of a run in order."""
+        return [event for _, event in self._events("run = ?", run)]
+
+    def of_type(self, kind: str) -> list[tuple[str, Durable]]:
+        """Every event of one type, oldest first, each with its run's id."""
+        return self._events("type = ?", kind)
+
+    def _events(self, where: str, value: str) -> list[tuple[str, Durable]]:
+        with self._guarded("read"):
+            rows = self._db.execute(f"SELECT run, body FROM event WHERE {where} ORDER BY seq", (value,)).fetchall()  # noqa: S608
+            try:
+                return [(run, durable_adapter.validate_json(body)) for run, body in rows]
+            except ValidationError as error:
+                raise JournalError(f"The journal {self.path} has an event that cannot be read: {error}.") from error
+
+    def session_of(self, run: str) -> str:
+        """Return the session that a run belongs to; raises JournalError when there is no such run."""
+        with self._guarded("read"):
+            row = self._db.execute("SELECT session FROM event WHERE run = ? LIMIT 1", (run,)).fetchone()
+        if row is None:
+            raise JournalError(f"There is no run {run}.")
+        return str(row[0])
+
+    def runs(self) -> list[RunRow]:
+        """All runs, newest first."""
+        with self._guarded("read"):
+            rows = self._db.execute(
+                "SELECT s.session, s.run, s.at, s.body, (SELECT e.body FROM event e WHERE e.run = s.run"
+                " AND e.type = 'outcome' ORDER BY e.seq DESC LIMIT 1)"
+                " FROM event s WHERE s.type = 'run_started' ORDER BY s.seq DESC"
+            ).fetchall()
+        return [_row(*row) for row in rows]
+
+    def close_open_runs(self) -> int:
+        """End the runs whose process died without an outcome, as "interrupted"; returns how many."""
+        with self._guarded("repaired"):
+            rows = self._db.execute(
+                "SELECT session, run, max(owner) FROM event GROUP BY run HAVING sum(type = 'outcome') = 0"
+            ).fetchall()
+        dead = [(session, run) for session, run, owner in rows if not _alive(int(owner))]
+        for session, run in dead:
+            self.append(session, run, RunEnded(state="interrupted", answer="The process ended in mid-run."))
+        return len(dead)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def _guarded(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"The journal {self.path} could not be {verb}: {error}.", hint="Check the disk's space and permissions."
+            ) from error
+
+
+def _alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _row(session: str, run: str, at: float, started: str, ended: str | None) -> RunRow:
+    start = RunStarted.model_validate_json(started)
+    end = RunEnded.model_validate_json(ended) if ended else None
+    state = end.state if end else "running"
+    return RunRow(session, run, at, start.instruction, start.model, state, end.tokens if end else 0)

@@ -1,0 +1,240 @@
+"""The built-in engine: a model that needs no key and no network. It turns a documented set of instructions into the
+same tool calls, through the same loop, as any other model; what it cannot do it says, in the words to use instead.
+
+Each instruction is a generator that yields tool calls and is sent their results. For every request the generator is
+played again from the conversation, so the engine keeps no state.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from redline_agent.messages import MODEL, Message, Reply, Text, ToolCall, ToolResult, Usage
+from redline_agent.models.base import Piece, ReplyDone, Request, TextPiece
+
+Call = tuple[str, dict[str, Any]]
+Script = Generator[Call, ToolResult, str]
+EDITOR_CONTEXT = "Editor: "
+"""How the context's line about the editor begins; JSON follows (context/gather.py writes it)."""
+
+_HIT = re.compile(r"([^:\n]+\.pyi?):\d+: ")
+_NAME = r"`?(?P<{0}>[A-Za-z_][\w.]*)`?"
+_IN = r"(?:\s+(?:in|of)\s+(?P<path>\S+?))?"
+_WHERE = _IN + r"(?:\s+(?:on|at)\s+line\s+(?P<line>\d+))?\s*\.?"
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One thing that the engine can do: the words, an example, and what happens."""
+
+    words: re.Pattern[str]
+    example: str
+    does: str
+    script: Callable[[re.Match[str], dict[str, Any]], Script]
+
+
+class CannotDo(Exception):
+    """Why the engine gives up, in the words to use instead."""
+
+
+class BuiltinModel:
+    """The engine as a Model."""
+
+    name = "builtin"
+
+    def cost_usd(self, usage: Usage) -> float | None:  # noqa: ARG002
+        """Cost nothing."""
+        return None
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+    async def stream(self, request: Request) -> AsyncIterator[Piece]:
+        """Yield the next step of the instruction's script."""
+        reply = _next(request.messages)
+        if reply.text:
+            yield TextPiece(reply.text)
+        yield ReplyDone(reply)
+
+
+def _next(messages: tuple[Message, ...]) -> Reply:
+    instruction, editor = _task(messages)
+    results = [block for message in messages for block in message.content if isinstance(block, ToolResult)]
+    script = _script(instruction, editor)
+    try:
+        call = next(script)
+        for result in results:
+            call = script.send(result)
+    except StopIteration as done:
+        return _reply(ToolCall(id=f"builtin-{len(results) + 1}", name="finish", arguments=json.dumps({"summary": done.value})))
+    except CannotDo as error:
+        return Reply(model="builtin", content=(), stop="refusal", usage=Usage(), note=str(error))
+    name, arguments = call
+    return _reply(ToolCall(id=f"builtin-{len(results) + 1}", name=name, arguments=json.dumps(arguments)))
+
+
+def _reply(call: ToolCall) -> Reply:
+    return Reply(model="builtin", content=(call,), stop="tool_use", usage=Usage())
+
+
+def _task(messages: tuple[Message, ...]) -> tuple[str, dict[str, Any]]:
+    texts = [block for message in messages for block in message.content if isinstance(block, Text)]
+    said = [block.text for block in texts if block.label.source == "user"]
+    editor = next((block.text for block in texts if block.text.startswith(EDITOR_CONTEXT)), "")
+    context: dict[str, Any] = json.loads(editor.removeprefix(EDITOR_CONTEXT)) if editor else {}
+    return (said[0] if said else ""), context
+
+
+def understood(instruction: str) -> list[tuple[Instruction, re.Match[str]]]:
+    """Return the steps that an instruction asks for, in order; empty when any part of it is not understood."""
+    text = " ".join(instruction.split()).rstrip(".! ")
+    whole = _one(text)
+    if whole:
+        return [whole]
+    steps = [_one(part) for part in re.split(r"\s*(?:;|,\s*then\b|,?\s+and\s+then\b|,\s*and\b|\band\b|,)\s*", text) if part]
+    return [step for step in steps if step] if all(steps) else []
+
+
+def _one(text: str) -> tuple[Instruction, re.Match[str]] | None:
+    for instruction in INSTRUCTIONS:
+        match = instruction.words.fullmatch(text)
+        if match:
+            return instruction, match
+    return None
+
+
+def _script(instruction: str, editor: dict[str, Any]) -> Script:
+    steps = understood(instruction)
+    if not steps:
+        raise CannotDo(cannot())
+    said: list[str] = []
+    for step, match in steps:
+        said.append((yield from step.script(match, editor)))
+    return "\n\n".join(said)
+
+
+def cannot() -> str:
+    """Return what the engine says to an instruction that it does not know."""
+    lines = [f"  {entry.example:<44} {entry.does}" for entry in INSTRUCTIONS]
+    return (
+        "The built-in engine cannot do that; it follows rules and does not write code. It understands:\n"
+        + "\n".join(lines)
+        + "\nFor anything else, set ANTHROPIC_API_KEY (or choose another model) and ask again."
+    )
+
+
+# ---- the instructions
+
+
+def _rename(match: re.Match[str], editor: dict[str, Any]) -> Script:
+    old, new = match["old"], match["new"]
+    path = match["path"] or ""
+    extra: dict[str, Any] = {"line": int(match["line"])} if match["line"] else {}
+    first = path or editor.get("file", "")
+    if first and "." + first.rsplit(".", 1)[-1] in (".py", ".pyi"):
+        result = yield "rename_symbol", {"path": first, "old": old, "new": new, **extra}
+        if not result.error:
+            return result.text
+        if path or ("does not define" not in result.text and "is not in" not in result.text):
+            raise CannotDo(result.text)
+    name = re.escape(old.rsplit(".", 1)[-1])
+    scope = path or _only_target(editor)
+    places: list[str] = []
+    for pattern in (rf"^(async\s+def|def|class)\s+{name}\b", rf"^{name}\s*(:[^=]+)?=[^=]", rf"^\s+(async\s+def|def|class)\s+{name}\b"):
+        found = yield "search", {"pattern": pattern, "path": scope}
+        places = sorted({m[1] for m in map(_HIT.match, found.text.splitlines()) if m})
+        if places:
+            break
+    if not places:
+        raise CannotDo(f"Nothing in {scope} defines {old}. The engine renames Python symbols only.")
+    if len(places) > 1:
+        listed = "\n".join(places)
+        raise CannotDo(f"{old} is defined in several files. Say which, as in: rename {old} to {new} in {places[0]}\n{listed}")
+    result = yield "rename_symbol", {"path": places[0], "old": old, "new": new, **extra}
+    if result.error:
+        raise CannotDo(result.text)
+    return result.text
+
+
+def _only_target(editor: dict[str, Any]) -> str:
+    targets: list[str] = editor.get("targets") or []
+    return targets[0] if len(targets) == 1 else "."
+
+
+def _folder(match: re.Match[str], editor: dict[str, Any]) -> list[str]:
+    """The paths that a clean-up is for: named, the targets, the file in the editor, else everything."""
+    path = match["path"]
+    if path:
+        if path == "file" and editor.get("file"):
+            return [editor["file"]]
+        return ["." if path in ("project", "everything", "workspace", "all") else path]
+    return editor.get("targets") or [editor.get("file") or "."]
+
+
+def _imports(match: re.Match[str], editor: dict[str, Any]) -> Script:
+    said: list[str] = []
+    for path in _folder(match, editor):
+        result = yield "organise_imports", {"path": path}
+        said.append(_worked(result))
+    return "\n".join(said)
+
+
+def _fix(rules: str) -> Callable[[re.Match[str], dict[str, Any]], Script]:
+    def script(match: re.Match[str], editor: dict[str, Any]) -> Script:
+        said: list[str] = []
+        for path in _folder(match, editor):
+            result = yield "fix_lint", {"path": path, "rules": rules}
+            said.append(_worked(result))
+        return "\n".join(said)
+
+    return script
+
+
+def _worked(result: ToolResult) -> str:
+    if result.error:
+        raise CannotDo(result.text)
+    return result.text
+
+
+def _words(pattern: str) -> re.Pattern[str]:
+    return re.compile(r"(?:please\s+)?" + pattern, re.IGNORECASE)
+
+
+_PLACE = r"(?:\s+(?:in|of|for|on)\s+(?:the\s+|this\s+)?(?P<path>\S+))?"
+
+INSTRUCTIONS: tuple[Instruction, ...] = (
+    Instruction(
+        _words(rf"rename\s+(?:the\s+)?(?:function\s+|class\s+|method\s+|variable\s+|symbol\s+)?{_NAME.format('old')}\s+(?:to|as|into)\s+{_NAME.format('new')}{_WHERE}"),
+        "rename X to Y [in PATH] [on line N]",
+        "renames a Python symbol wherever it can be proven to be the same",
+        _rename,
+    ),
+    Instruction(
+        _words(rf"(?:organi[sz]e|sort|clean\s+up)\s+(?:the\s+|all\s+)?imports{_PLACE}"),
+        "organise imports [in PATH]",
+        "sorts and groups the imports",
+        _imports,
+    ),
+    Instruction(
+        _words(rf"fix\s+(?:the\s+|all\s+)?(?:lint|linting|lints|diagnostics)(?:\s+(?:errors|problems|findings|issues))?{_PLACE}"),
+        "fix lint [in PATH]",
+        "takes ruff's safe fixes, by the project's own rules",
+        _fix("lint"),
+    ),
+    Instruction(
+        _words(rf"remove\s+(?:the\s+|all\s+)?unused(?:\s+(?:imports|code|names|variables))?{_PLACE}"),
+        "remove unused [in PATH]",
+        "removes unused imports and the like, where that is safe",
+        _fix("unused"),
+    ),
+    Instruction(
+        _words(rf"moderni[sz]e(?:\s+(?:the\s+)?(?:syntax|code|python))?{_PLACE}"),
+        "modernise syntax [in PATH]",
+        "uses newer syntax that the project's Python version has",
+        _fix("modernise"),
+    ),
+)  # fmt: skip

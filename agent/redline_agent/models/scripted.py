@@ -1,0 +1,77 @@
+"""A model that plays a scenario, for tests and benchmarks: each reply is written down beforehand.
+
+A scenario is a list of replies: {text?, thinking?, calls?: [{tool, args? | raw?}], stop?, usage?, note?}, or
+{error: "overloaded" | "dropped" | "unreachable" | "overflow", retry_after_s?}. The reply is chosen by how many of the
+model's own turns the request has, so a request that is sent again gets the next entry only after an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from redline_agent.errors import ContextOverflow, ModelUnavailable, StreamDropped, UsageError
+from redline_agent.messages import MODEL, Block, Reply, Text, Thinking, ToolCall, Usage
+from redline_agent.models.base import Piece, ReplyDone, Request, TextPiece
+
+
+class ScriptedModel:
+    """Plays `replies` in order; `requests` keeps what it was sent."""
+
+    def __init__(self, replies: list[dict[str, Any]], name: str = "scripted:inline") -> None:
+        self.name = name
+        self.requests: list[Request] = []
+        self._replies = replies
+
+    @classmethod
+    def from_file(cls, path: Path) -> ScriptedModel:
+        """Return the model of a JSON file; raises UsageError when it cannot be read."""
+        try:
+            return cls(json.loads(path.read_text("utf-8")), f"scripted:{path}")
+        except (OSError, ValueError) as error:
+            raise UsageError(f"The scenario {path} cannot be read: {error}.") from error
+
+    def cost_usd(self, usage: Usage) -> float | None:  # noqa: ARG002
+        """Cost nothing."""
+        return None
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+    async def stream(self, request: Request) -> AsyncIterator[Piece]:
+        """Yield the next entry of the scenario."""
+        at = len(self.requests)
+        self.requests.append(request)
+        if at >= len(self._replies):
+            raise UsageError(f"The scenario {self.name} has {len(self._replies)} replies, and one more was asked for.")
+        entry = self._replies[at]
+        if "error" in entry:
+            _fail(entry)
+        for piece in (entry.get("text", "")[i : i + 20] for i in range(0, len(entry.get("text", "")), 20)):
+            yield TextPiece(piece)
+        yield ReplyDone(self._reply(entry, at))
+
+    def _reply(self, entry: dict[str, Any], at: int) -> Reply:
+        content: list[Block] = []
+        if "thinking" in entry:
+            content.append(Thinking(model=self.name, data={"type": "thinking", "thinking": entry["thinking"], "signature": f"s{at}"}))
+        if entry.get("text"):
+            content.append(Text(text=entry["text"], label=MODEL))
+        for index, call in enumerate(entry.get("calls", []), 1):
+            arguments = call["raw"] if "raw" in call else json.dumps(call.get("args", {}))
+            content.append(ToolCall(id=f"call-{at + 1}-{index}", name=call["tool"], arguments=arguments))
+        stop = entry.get("stop", "tool_use" if entry.get("calls") else "end_turn")
+        usage = Usage(**entry.get("usage", {"input_tokens": 100, "output_tokens": 20}))
+        return Reply(model=self.name, content=tuple(content), stop=stop, usage=usage, note=entry.get("note", ""))
+
+
+def _fail(entry: dict[str, Any]) -> None:
+    match entry["error"]:
+        case "dropped":
+            raise StreamDropped("The connection broke in mid-reply.")
+        case "overflow":
+            raise ContextOverflow("The request is too large for the model.")
+        case kind:
+            raise ModelUnavailable(f"The model is {kind}.", retry_after_s=entry.get("retry_after_s"))

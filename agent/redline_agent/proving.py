@@ -1,0 +1,70 @@
+"""The proof: what was checked on the overlay before anything is shown. What was not checked is said."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+import warnings
+
+from redline_agent.errors import ToolError
+from redline_agent.semantics.ruff import check_text, introduced
+from redline_agent.text import one_line, plural
+from redline_agent.workspace.overlay import Overlay, Touched
+from redline_agent.workspace.proposal import ProofItem
+
+_LINT_CODES = ("E9", "F63", "F7", "F82", "F811", "F821", "F822", "F823")
+_PARSED = {".json": "JSON", ".toml": "TOML", ".py": "Python", ".pyi": "Python"}
+_PARSE_BYTES_MAX = 2 * 2**20
+
+
+async def prove(overlay: Overlay) -> list[ProofItem]:
+    """Check every changed file: does it parse, and which diagnostics does the change introduce."""
+    changed = {path: t for path, t in sorted(overlay.touched.items()) if t.text is not None and t.edits}
+    items = [item for path, touched in changed.items() if (item := _parses(path, touched)) is not None]
+    items += [item for path, touched in changed.items() if path.endswith((".py", ".pyi")) for item in [await _lint(overlay, path, touched)]]
+    if changed:
+        items.append(ProofItem("tests", "unavailable", None, "Tests were not run: this version has no sandbox to run them in."))
+    return items
+
+
+def _parses(path: str, touched: Touched) -> ProofItem | None:
+    language = next((name for end, name in _PARSED.items() if path.endswith(end)), None)
+    text = touched.text or ""
+    if language is None or len(text) > _PARSE_BYTES_MAX:
+        return None
+    after = _error(language, text)
+    before = _error(language, touched.base.text) if touched.base else ""
+    if not after:
+        return ProofItem("parses", "current", True, f"valid {language}", path)
+    note = " (as it did before)" if before else ""
+    return ProofItem("parses", "current", False, f"not valid {language}: {after}{note}", path)
+
+
+def _error(language: str, text: str) -> str:
+    try:
+        match language:
+            case "JSON":
+                json.loads(text)
+            case "TOML":
+                tomllib.loads(text)
+            case _:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    compile(text, "<overlay>", "exec", dont_inherit=True, flags=0x400)  # PyCF_ONLY_AST: no code is made
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        return one_line(str(error) or type(error).__name__)
+    return ""
+
+
+async def _lint(overlay: Overlay, path: str, touched: Touched) -> ProofItem:
+    try:
+        after = await check_text(overlay, path, touched.text or "", _LINT_CODES)
+        before = await check_text(overlay, path, touched.base.text, _LINT_CODES) if after and touched.base else []
+    except ToolError as error:
+        state = "timed-out" if "more than" in error.message else "unavailable"
+        return ProofItem("diagnostics", state, None, error.message, path)
+    new = introduced(before, after)
+    if not new:
+        return ProofItem("diagnostics", "current", True, "introduces none (ruff: syntax and names)", path)
+    shown = "; ".join(f"line {f.line}: {f.code} {one_line(f.message, 80)}" for f in new[:5])
+    return ProofItem("diagnostics", "current", False, f"introduces {plural(len(new), 'finding')}: {shown}", path)

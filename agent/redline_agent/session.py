@@ -1,0 +1,201 @@
+"""One session over one workspace folder: from a task to its proposal, every step in the journal.
+
+This is the runtime's composition root. It knows no editor: open documents come in as `Buffers`, events go out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from redline_agent.config import Config
+from redline_agent.context.gather import Task, gather
+from redline_agent.errors import JournalError, LimitReached, RedlineError
+from redline_agent.events import (
+    Durable,
+    Event,
+    HunksDecided,
+    OutcomeState,
+    Proposed,
+    RunEnded,
+    RunStarted,
+    ToolFinished,
+    Working,
+)
+from redline_agent.journal import Journal, new_id
+from redline_agent.limits import Meter
+from redline_agent.loop import Loop
+from redline_agent.models.base import Model
+from redline_agent.prompts.builder import build
+from redline_agent.proving import prove
+from redline_agent.safety.gate import built_in_rules
+from redline_agent.safety.paths import Resolver
+from redline_agent.text import one_line, split_lines
+from redline_agent.tools.registry import by_name, specs
+from redline_agent.workspace.hunks import Origin
+from redline_agent.workspace.overlay import Buffers, Overlay
+from redline_agent.workspace.proposal import Proposal, dump, load
+from redline_agent.workspace.proposing import propose
+
+
+def journal_path(state: Path, root: Path) -> Path:
+    """Return the place of a workspace folder's journal, one file for each folder."""
+    key = hashlib.sha256(str(root).encode()).hexdigest()[:12]
+    return state / "journals" / f"{root.name or 'root'}-{key}.sqlite"
+
+
+@dataclass(slots=True)
+class Run:
+    """A run that is going on, or has ended: what `redline.runs` tells of it."""
+
+    id: str
+    session: str
+    task: Task
+    model: str
+    meter: Meter
+    state: str = "running"
+    answer: str = ""
+    limit: str = ""
+    doing: str = ""
+    proposal: Proposal | None = None
+    loop: Loop | None = field(default=None, repr=False)
+
+    def steer(self, text: str) -> None:
+        """Put words of the user before the next turn; raises RedlineError when the run has ended or too many wait."""
+        if self.state != "running" or self.loop is None:
+            raise RedlineError("The run has ended, so it cannot be steered.", hint="Start another one.")
+        try:
+            self.loop.steering.put_nowait(text)
+        except asyncio.QueueFull:
+            raise RedlineError("Too many words wait for this run already.") from None
+
+
+class Workspace:
+    """One workspace folder with its journal: makes runs, and keeps what was decided."""
+
+    def __init__(self, root: Path, journal: Journal, buffers: Buffers | None = None) -> None:
+        self.resolver = Resolver(root)
+        self.journal = journal
+        self.buffers = buffers
+        self.rules = built_in_rules()
+
+    def new_run(self, task: Task, model: Model, config: Config, session: str = "") -> Run:
+        """Return a run that has not begun."""
+        return Run(new_id("run"), session or new_id("session"), task, model.name, Meter(config.limits))
+
+    async def carry_out(self, run: Run, model: Model) -> AsyncIterator[Event]:
+        """Carry a run out, to its RunEnded; the journal has one even when the caller cancels."""
+        try:
+            async for event in self._carry_out(run, model):
+                yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            self._end(run, "cancelled", "Cancelled.")
+            raise
+        except JournalError as error:
+            run.state, run.answer = "failed", str(error)
+            yield RunEnded(state="failed", answer=str(error))
+        except LimitReached as error:
+            yield self._end(run, "limit", str(error), error.limit)
+        except RedlineError as error:
+            yield self._end(run, "failed", str(error))
+        finally:
+            await asyncio.shield(model.close())
+
+    async def _carry_out(self, run: Run, model: Model) -> AsyncIterator[Event]:
+        overlay = Overlay(self.resolver, self.buffers)
+        prompt = build(specs(), {"folder": self.resolver.root.name, "date": datetime.now(UTC).date().isoformat()})
+        history: list[Durable] = [event for _, event in self.journal.of_session(run.session)]
+        started = RunStarted(
+            instruction=run.task.instruction,
+            content=gather(run.task, overlay, self.rules),
+            model=model.name,
+            prompt_digest=prompt.digest,
+            layers=prompt.layers,
+        )
+        self._record(run, started)
+        yield started
+        _remove_directive(run.task, overlay)
+        run.loop = Loop(
+            model, prompt, by_name(), self.rules, overlay, run.meter, [*history, started], lambda event: self._record(run, event)
+        )
+        notes: list[str] = []
+        async for event in run.loop.run():
+            if isinstance(event, ToolFinished) and event.result.error:
+                notes.append(event.summary)
+            yield event
+        if run.loop.refused:
+            yield self._end(run, "refused", run.loop.answer)
+            return
+        yield Working(text="Proving the proposal")
+        proof = await prove(overlay)
+        run.proposal = propose(
+            overlay, run=run.id, session=run.session, instruction=run.task.instruction, rules=self.rules, proof=proof, notes=notes
+        )
+        if not run.proposal.items:
+            run.proposal = None
+            yield self._end(run, "answered", run.loop.answer)
+            return
+        proposed = Proposed(proposal=dump(run.proposal))
+        self._record(run, proposed)
+        yield proposed
+        yield self._end(run, "proposed", run.loop.answer)
+
+    def _record(self, run: Run, event: Durable) -> None:
+        self.journal.append(run.session, run.id, event)
+
+    def _end(self, run: Run, state: OutcomeState, answer: str, limit: str = "") -> RunEnded:
+        run.state, run.answer, run.limit = state, answer, limit
+        meter = run.meter
+        ended = RunEnded(
+            state=state, answer=answer, limit=limit, turns=meter.turns, tokens=meter.tokens, cost_usd=meter.cost_usd
+        )
+        self._record(run, ended)
+        return ended
+
+    def decided(self, run_id: str, session: str, state: str, items: list[str]) -> None:
+        """Put the user's decision into the journal."""
+        if items:
+            self.journal.append(session, run_id, HunksDecided(state=state, hunks=tuple(items)))
+
+    def proposals(self) -> list[Proposal]:
+        """Return every proposal of the journal that still has something open, oldest first, decisions applied."""
+        found: dict[str, Proposal] = {}
+        for run_id, event in self.journal.of_type("proposed"):
+            if isinstance(event, Proposed):
+                found[run_id] = load(event.proposal)
+        for run_id, event in self.journal.of_type("decided"):
+            if isinstance(event, HunksDecided) and run_id in found:
+                _apply_decision(found[run_id], event)
+        return [proposal for proposal in found.values() if proposal.open]
+
+
+def _apply_decision(proposal: Proposal, event: HunksDecided) -> None:
+    """Bring a loaded proposal to where the decision left it; accepted hunks are in the text from then on."""
+    taken = set(event.hunks)
+    for review in proposal.files.values():
+        ids = [hunk.id for hunk in review.hunks if hunk.id in taken]
+        if event.state == "accepted" and ids:
+            review.follow(review.sending(ids))
+        for hunk in review.hunks:
+            if hunk.id in taken:
+                hunk.state = event.state  # pyright: ignore[reportAttributeAccessIssue]  the journal's own word
+    for operation in proposal.operations:
+        if operation.id in taken:
+            operation.state = event.state  # pyright: ignore[reportAttributeAccessIssue]  as above
+
+
+def _remove_directive(task: Task, overlay: Overlay) -> None:
+    """The comment that asked for the run goes with the proposal."""
+    if task.directive_line is None or not task.file:
+        return
+    seen = overlay.find(task.file)
+    lines = split_lines(seen.file.text) if seen else []
+    at = task.directive_line - 1
+    if seen is None or not 0 <= at < len(lines):
+        return
+    reason = f"the directive is done: {one_line(task.instruction, 60)}"
+    overlay.write(task.file, "".join(lines[:at] + lines[at + 1 :]), Origin(0, "", "directive", reason))

@@ -1,0 +1,35 @@
+"""The `delete` tool: a file goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redline_agent.safety.gate import Access
+from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+
+
+class DeleteInput(Input):
+    """Which file."""
+
+    path: str
+
+
+class Delete(Tool[DeleteInput]):
+    """Delete a file."""
+
+    name = "delete"
+    input = DeleteInput
+
+    def accesses(self, arguments: DeleteInput, context: ToolContext) -> Sequence[Access]:
+        """Delete the one path."""
+        return [Access("delete", context.resolve(arguments.path))]
+
+    def title(self, arguments: DeleteInput) -> str:
+        """Name the file."""
+        return f"Deleting {arguments.path}"
+
+    async def run(self, arguments: DeleteInput, context: ToolContext) -> Outcome:
+        """Delete in the overlay."""
+        path = context.resolve(arguments.path)
+        context.overlay.delete(path, context.origin(f"deleted {path}"))
+        return Outcome(f"Deleted {path}.", f"deleted {path}")

@@ -1,0 +1,46 @@
+"""The `edit` tool: one exact replacement, unique or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redline_agent.errors import FileRefused
+from redline_agent.safety.gate import Access
+from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+from redline_agent.workspace.matching import replace
+
+
+class EditInput(Input):
+    """The text to replace, word for word, what to put there, and why."""
+
+    path: str
+    old: str
+    new: str
+    reason: str = ""
+
+
+class Edit(Tool[EditInput]):
+    """Replace text in a file."""
+
+    name = "edit"
+    input = EditInput
+
+    def accesses(self, arguments: EditInput, context: ToolContext) -> Sequence[Access]:
+        """Read and write the one path."""
+        path = context.resolve(arguments.path)
+        return [Access("read", path), Access("write", path)]
+
+    def title(self, arguments: EditInput) -> str:
+        """Name the file."""
+        return f"Editing {arguments.path}"
+
+    async def run(self, arguments: EditInput, context: ToolContext) -> Outcome:
+        """Match against the overlay's text; raises EditRefused, StaleFile."""
+        path = context.resolve(arguments.path)
+        seen = context.overlay.check_fresh(path)
+        if seen is None:
+            raise FileRefused(f"There is no file {path}.", hint="Use `write` to create it.")
+        edited = replace(seen.file.text, arguments.old, arguments.new)
+        after = context.overlay.write(path, edited.text, context.origin(arguments.reason or "edited by the agent"))
+        how = "" if edited.how == "exact" else f" (matched by {edited.how})"
+        return Outcome(f"Edited {path}{how}; now version {after.version}.", f"edited {path}{how}")

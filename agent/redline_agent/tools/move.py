@@ -1,0 +1,37 @@
+"""The `move` tool: a file under another name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redline_agent.safety.gate import Access
+from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+
+
+class MoveInput(Input):
+    """From where to where."""
+
+    path: str
+    to: str
+
+
+class Move(Tool[MoveInput]):
+    """Rename or move a file."""
+
+    name = "move"
+    input = MoveInput
+
+    def accesses(self, arguments: MoveInput, context: ToolContext) -> Sequence[Access]:
+        """Move the one path, write the other."""
+        path, to = context.resolve(arguments.path), context.resolve(arguments.to)
+        return [Access("read", path), Access("move", path), Access("write", to)]
+
+    def title(self, arguments: MoveInput) -> str:
+        """Name both."""
+        return f"Moving {arguments.path} to {arguments.to}"
+
+    async def run(self, arguments: MoveInput, context: ToolContext) -> Outcome:
+        """Move in the overlay; raises FileRefused when the new name is taken."""
+        path, to = context.resolve(arguments.path), context.resolve(arguments.to)
+        context.overlay.move(path, to, context.origin(f"moved {path} to {to}"))
+        return Outcome(f"Moved {path} to {to}.", f"moved {path} to {to}")

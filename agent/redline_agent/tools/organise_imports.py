@@ -1,0 +1,58 @@
+"""The `organise_imports` tool: ruff's import order on files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redline_agent.safety.gate import Access
+from redline_agent.semantics.ruff import check_paths, fix_texts
+from redline_agent.semantics.scan import parsed
+from redline_agent.text import plural
+from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+from redline_agent.tools.ruff_files import apply_fixes, left_alone, python_files
+
+
+class OrganiseImportsInput(Input):
+    """A Python file, or a folder for all beneath it."""
+
+    path: str
+
+
+class OrganiseImports(Tool[OrganiseImportsInput]):
+    """Sort imports."""
+
+    name = "organise_imports"
+    input = OrganiseImportsInput
+
+    def accesses(self, arguments: OrganiseImportsInput, context: ToolContext) -> Sequence[Access]:
+        """Read beneath the path; each file is asked for before it is written."""
+        return [Access("read", context.resolve(arguments.path))]
+
+    def title(self, arguments: OrganiseImportsInput) -> str:
+        """Name the path."""
+        return f"Organising imports in {arguments.path}"
+
+    async def run(self, arguments: OrganiseImportsInput, context: ToolContext) -> Outcome:
+        """Sort where order cannot matter; a package's `__init__.py` and star imports are left alone."""
+        paths = python_files(arguments.path, context)
+        found = await check_paths(context.overlay, paths, ("I001",))
+        texts: dict[str, str] = {}
+        left: list[str] = []
+        for path in found:
+            seen = context.overlay.find(path)
+            if seen is None:
+                continue
+            if path.rsplit("/", 1)[-1] == "__init__.py" or _stars(seen.file.text):
+                left.append(path)
+            else:
+                texts[path] = seen.file.text
+        fixed = await fix_texts(context.overlay, texts, ("I001",))
+        changed = apply_fixes(fixed, "organise imports", context)
+        head = f"Organised the imports of {plural(len(changed), 'file')} of {len(paths)}."
+        why = "there the order can matter (a package's __init__.py, or import *)"
+        return Outcome(head + left_alone(left, why), head)
+
+
+def _stars(text: str) -> bool:
+    tree = parsed(text) if "import *" in text or "import(" in text.replace(" ", "") else None
+    return tree is not None and "import *" in text

@@ -1,0 +1,55 @@
+"""The `read` tool: lines of a file, as the overlay has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from redline_agent.limits import READ_CHARS_MAX
+from redline_agent.safety.gate import Access
+from redline_agent.text import plural, split_lines
+from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+
+
+class ReadInput(Input):
+    """Which file, and which lines (from 1, both ends included)."""
+
+    path: str
+    start: int | None = Field(default=None, ge=1)
+    end: int | None = Field(default=None, ge=1)
+
+
+class Read(Tool[ReadInput]):
+    """Show a file."""
+
+    name = "read"
+    input = ReadInput
+
+    def accesses(self, arguments: ReadInput, context: ToolContext) -> Sequence[Access]:
+        """Read the one path."""
+        return [Access("read", context.resolve(arguments.path))]
+
+    def title(self, arguments: ReadInput) -> str:
+        """Name the file."""
+        return f"Reading {arguments.path}"
+
+    async def run(self, arguments: ReadInput, context: ToolContext) -> Outcome:
+        """Return numbered lines; a range outside the file is told, not an error."""
+        seen = context.overlay.read(context.resolve(arguments.path))
+        lines = split_lines(seen.file.text)
+        start, end = arguments.start or 1, min(arguments.end or len(lines), len(lines))
+        shown: list[str] = []
+        size = 0
+        for number in range(start, end + 1):
+            line = f"{number}\t" + lines[number - 1].rstrip("\r\n")
+            size += len(line) + 1
+            if size > READ_CHARS_MAX:
+                shown.append(f"[cut at line {number - 1}; read on from line {number}]")
+                break
+            shown.append(line)
+        source = {"buffer": ", with unsaved changes", "overlay": ", with this run's edits", "disk": ""}[seen.source]
+        head = f"{seen.path}: {plural(len(lines), 'line')}, version {seen.version}{source}"
+        if start > len(lines) and lines:
+            shown.append(f"[line {start} is after the end of the file]")
+        return Outcome("\n".join([head, *shown]), f"read {seen.path} ({plural(max(0, end - start + 1), 'line')})")

@@ -1,0 +1,58 @@
+"""The `search` tool: lines that match a regular expression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from redline_agent.limits import SEARCH_HITS_MAX
+from redline_agent.safety.gate import Access
+from redline_agent.semantics.helper import ask_worker
+from redline_agent.text import one_line, plural
+from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+
+_TIMEOUT_S = 10.0
+
+
+class SearchInput(Input):
+    """A Python regular expression, and where to look."""
+
+    pattern: str = Field(min_length=1, max_length=2000)
+    path: str = "."
+
+
+class Search(Tool[SearchInput]):
+    """Search files."""
+
+    name = "search"
+    input = SearchInput
+
+    def accesses(self, arguments: SearchInput, context: ToolContext) -> Sequence[Access]:
+        """Read beneath the path."""
+        return [Access("read", context.resolve(arguments.path))]
+
+    def title(self, arguments: SearchInput) -> str:
+        """Show the pattern."""
+        return f"Searching for {one_line(arguments.pattern, 60)}"
+
+    async def run(self, arguments: SearchInput, context: ToolContext) -> Outcome:
+        """Search in the helper process, where a pattern that never ends can be killed."""
+        folder = context.resolve(arguments.path)
+        paths = context.readable(folder)
+        reply = await ask_worker(
+            context.overlay,
+            "search",
+            timeout_s=_TIMEOUT_S,
+            paths=paths,
+            above={p: t for p, t in context.overlay.texts_above_disk().items() if p in set(paths)},
+            pattern=arguments.pattern,
+            hits_max=SEARCH_HITS_MAX,
+            seconds_max=_TIMEOUT_S / 2,
+        )
+        hits: list[tuple[str, int, str]] = reply["hits"]
+        lines = [f"{path}:{line}: {text}" for path, line, text in hits]
+        if reply["more"]:
+            lines.append("[there are more; narrow the pattern or the path]")
+        found = plural(len(hits), "line")
+        return Outcome("\n".join(lines) or f"Nothing in {folder} matches.", f"found {found} for {one_line(arguments.pattern, 40)}")

@@ -1,0 +1,275 @@
+"""The overlay: the files that a run sees. Disk <- open buffers <- the run's own edits.
+
+Reads go through it, edits stay in it; nothing here writes to the disk. A file's base is pinned when the run
+first edits it, so that the proposal is against the text that the edit was made for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from pathspec import GitIgnoreSpec
+
+from redline_agent.errors import FileRefused, StaleFile
+from redline_agent.limits import WALK_FILES_MAX
+from redline_agent.safety.paths import Resolver
+from redline_agent.workspace.hunks import Origin
+from redline_agent.workspace.textfile import TextFile, decode, digest
+
+_NEVER_WALKED = frozenset(
+    {".git", ".hg", ".svn", ".jj", "node_modules", "__pycache__", ".venv", "venv", ".tox", ".mypy_cache", ".ruff_cache"}
+)
+
+
+class Buffers(Protocol):
+    """The editor's open documents, as the overlay needs them."""
+
+    def open_text(self, path: str) -> tuple[str, int] | None:
+        """Text and version of the open document at a relative path; None when it is not open."""
+        ...
+
+    def open_paths(self) -> list[str]:
+        """Relative paths of the open documents of this workspace folder."""
+        ...
+
+
+class NoBuffers:
+    """No editor: the headless case."""
+
+    def open_text(self, path: str) -> tuple[str, int] | None:  # noqa: ARG002
+        """Nothing is open."""
+        return None
+
+    def open_paths(self) -> list[str]:
+        """No document is open."""
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file as the overlay shows it; `version` is the digest of the text."""
+
+    path: str
+    file: TextFile
+    version: str
+    source: Literal["disk", "buffer", "overlay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One step in a file's history inside the run."""
+
+    origin: Origin
+    text: str | None
+
+
+@dataclass(slots=True)
+class Touched:
+    """A file that the run edited: its pinned base (None: it did not exist) and the steps since."""
+
+    base: TextFile | None
+    kind: TextFile
+    edits: list[Edit] = field(default_factory=list[Edit])
+    moved_from: str = ""
+    moved_to: str = ""
+
+    @property
+    def text(self) -> str | None:
+        """Text now; None when the run deleted it."""
+        return self.edits[-1].text if self.edits else (self.base.text if self.base else None)
+
+
+class Overlay:
+    """One run's view of one workspace folder."""
+
+    def __init__(self, resolver: Resolver, buffers: Buffers | None = None) -> None:
+        self.resolver = resolver
+        self.buffers = buffers or NoBuffers()
+        self.touched: dict[str, Touched] = {}
+        self._seen: dict[str, str] = {}
+
+    # ---- reading
+
+    def find(self, path: str) -> Seen | None:
+        """Return the file at a resolved path, or None; raises FileRefused for what is not text."""
+        touched = self.touched.get(path)
+        if touched is not None:
+            text = touched.text
+            return None if text is None else Seen(path, touched.kind.with_text(text), digest(text), "overlay")
+        return self._below(path)
+
+    def read(self, path: str) -> Seen:
+        """Return the file, and remember that the run has seen this version; raises FileRefused when missing."""
+        seen = self.find(path)
+        if seen is None:
+            raise FileRefused(f"There is no file {path}.", hint="Use `list` or `search` to find it.")
+        self._seen[path] = seen.version
+        return seen
+
+    def _below(self, path: str) -> Seen | None:
+        data = self.resolver.read_bytes(path)
+        opened = self.buffers.open_text(path)
+        if opened is not None:
+            kind = TextFile("") if data is None else _kind(data, path)
+            text = opened[0]
+            return Seen(path, kind.with_text(text), digest(text), "buffer")
+        if data is None:
+            return None
+        file = decode(data, path)
+        return Seen(path, file, digest(file.text), "disk")
+
+    def exists(self, path: str) -> bool:
+        """Whether a file is there, text or not."""
+        touched = self.touched.get(path)
+        if touched is not None:
+            return touched.text is not None
+        return self.buffers.open_text(path) is not None or (self.resolver.root / path).is_file()
+
+    # ---- editing
+
+    def check_fresh(self, path: str) -> Seen | None:
+        """Return the file; raises StaleFile when it is not the version that the run saw last."""
+        seen = self.find(path)
+        wanted = self._seen.get(path)
+        if seen is not None and wanted is not None and wanted != seen.version:
+            raise StaleFile(
+                f"{path} changed since it was read (then {wanted}, now {seen.version}).", hint="Read it again."
+            )
+        return seen
+
+    def write(self, path: str, text: str, origin: Origin) -> Seen:
+        """Give the file a new text, creating it when there is none; raises FileRefused, StaleFile."""
+        if (self.resolver.root / path).is_dir():
+            raise FileRefused(f"{path} is a folder.")
+        seen = self.check_fresh(path)
+        touched = self._touch(path, seen)
+        kind = touched.kind.with_text(text)
+        kind.encode()
+        if seen is None or seen.file.text != text:
+            touched.edits.append(Edit(origin, text))
+        self._seen[path] = digest(text)
+        return Seen(path, kind, digest(text), "overlay")
+
+    def delete(self, path: str, origin: Origin) -> None:
+        """Delete a file in the overlay; raises FileRefused when there is none."""
+        seen = self.check_fresh(path)
+        if seen is None:
+            raise FileRefused(f"There is no file {path}.")
+        self._touch(path, seen).edits.append(Edit(origin, None))
+        self._seen.pop(path, None)
+
+    def move(self, path: str, to: str, origin: Origin) -> None:
+        """Move a file in the overlay; raises FileRefused when it is missing or the new name is taken."""
+        seen = self.check_fresh(path)
+        if seen is None:
+            raise FileRefused(f"There is no file {path}.")
+        if self.exists(to) or (self.resolver.root / to).is_dir():
+            raise FileRefused(f"{to} exists already.", hint="Move it to another name.")
+        source = self._touch(path, seen)
+        target = self._touch(to, self.find(to))
+        target.kind = seen.file
+        first = source.moved_from or (path if source.base is not None else "")
+        source.edits.append(Edit(origin, None))
+        target.edits.append(Edit(origin, seen.file.text))
+        target.moved_from, source.moved_to, source.moved_from = first, to, ""
+        if first and first != path:
+            self.touched[first].moved_to = to
+        self._seen[to] = seen.version
+
+    def _touch(self, path: str, seen: Seen | None) -> Touched:
+        if path not in self.touched:
+            base = None if seen is None else seen.file
+            self.touched[path] = Touched(base, base or TextFile(""))
+        return self.touched[path]
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Take back every edit of the block when it raises."""
+        saved = {
+            path: Touched(t.base, t.kind, list(t.edits), t.moved_from, t.moved_to) for path, t in self.touched.items()
+        }
+        seen = dict(self._seen)
+        try:
+            yield
+        except BaseException:
+            self.touched, self._seen = saved, seen
+            raise
+
+    # ---- listing
+
+    def walk(self, folder: str = ".") -> list[str]:
+        """Files beneath a folder, sorted, without ignored ones; at most WALK_FILES_MAX."""
+        found = set(_walk_disk(self.resolver, folder))
+        prefix = "" if folder == "." else folder + "/"
+        for path, touched in self.touched.items():
+            if touched.text is None:
+                found.discard(path)
+            elif path.startswith(prefix) or path == folder:
+                found.add(path)
+        return sorted(found)
+
+    def texts_above_disk(self) -> dict[str, str | None]:
+        """Return what may differ from the disk, for a helper process: open and edited texts, None when deleted."""
+        texts: dict[str, str | None] = {}
+        for path in self.buffers.open_paths():
+            opened = self.buffers.open_text(path)
+            if opened is not None:
+                texts[path] = opened[0]
+        return texts | {path: touched.text for path, touched in self.touched.items()}
+
+
+def _kind(data: bytes, path: str) -> TextFile:
+    try:
+        return decode(data, path)
+    except FileRefused:
+        return TextFile("")
+
+
+def _walk_disk(resolver: Resolver, folder: str) -> Iterator[str]:
+    if (resolver.root / folder).is_file():
+        yield folder
+        return
+    count = 0
+    queue: list[tuple[str, list[tuple[str, GitIgnoreSpec]]]] = [("" if folder == "." else folder, _above(resolver, folder))]
+    while queue:
+        here, specs = queue.pop()
+        specs = [*specs, *_ignore_file(resolver, here)]
+        try:
+            entries = sorted(os.scandir(resolver.root / here), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            path = f"{here}/{entry.name}" if here else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in _NEVER_WALKED and not _ignored(path + "/", specs):
+                    queue.append((path, specs))
+            elif entry.is_file(follow_symlinks=False) and not _ignored(path, specs):
+                count += 1
+                if count > WALK_FILES_MAX:
+                    return
+                yield path
+
+
+def _above(resolver: Resolver, folder: str) -> list[tuple[str, GitIgnoreSpec]]:
+    parts = [] if folder == "." else folder.split("/")
+    return [spec for i in range(len(parts)) for spec in _ignore_file(resolver, "/".join(parts[:i]))]
+
+
+def _ignore_file(resolver: Resolver, folder: str) -> list[tuple[str, GitIgnoreSpec]]:
+    try:
+        lines = (resolver.root / folder / ".gitignore").read_text("utf-8", "replace").splitlines()
+        return [(folder + "/" if folder else "", GitIgnoreSpec.from_lines(lines))]
+    except (OSError, ValueError):
+        return []
+
+
+def _ignored(path: str, specs: list[tuple[str, GitIgnoreSpec]]) -> bool:
+    for prefix, spec in reversed(specs):
+        result = spec.check_file(path[len(prefix) :])
+        if result.include is not None:
+            return result.include
+    return False

@@ -1,0 +1,340 @@
+"""A proposal: a run's hunks and file operations against named texts, and how they follow the user's typing. Pure.
+
+Positions are lines of the text that the editor (or the disk) has now: `FileReview.follow` moves them along with
+whatever the user does, and says which hunks the user's own change overlapped. User text always wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from redline_agent.text import split_lines
+from redline_agent.workspace.hunks import Change, Origin, apply_changes, changes
+from redline_agent.workspace.textfile import TextFile, digest
+
+State = Literal[
+    "pending", "applying", "accepted", "unconfirmed", "rejected", "conflicted", "stale", "undone"
+]
+OPEN: frozenset[str] = frozenset({"pending", "undone"})
+"""States in which a hunk may be accepted."""
+
+
+@dataclass(slots=True)
+class Hunk:
+    """Lines [start, end) of the file's current text; `old` and `new` are its lines with their ends."""
+
+    id: str
+    path: str
+    start: int
+    end: int
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+    reason: str
+    origin: Origin
+    depends_on: tuple[str, ...] = ()
+    badge: str = ""
+    state: State = "pending"
+
+    @property
+    def change(self) -> Change:
+        """The hunk as a change of the current text."""
+        return Change(self.start, self.end, self.new, 0)
+
+
+@dataclass(slots=True)
+class FileOperation:
+    """A file created (with its text), deleted or renamed; accepted by id like a hunk."""
+
+    id: str
+    kind: Literal["create", "delete", "rename"]
+    path: str
+    reason: str
+    origin: Origin
+    new_path: str = ""
+    file: TextFile | None = None
+    badge: str = ""
+    state: State = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class ProofItem:
+    """One thing that was checked on the overlay; `state` says how fresh, `ok` what came out (None: unknown)."""
+
+    check: str
+    state: Literal["current", "stale", "timed-out", "unavailable"]
+    ok: bool | None
+    detail: str
+    path: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the item as the public surface shows it."""
+        return {"check": self.check, "state": self.state, "ok": self.ok, "detail": self.detail, "path": self.path}
+
+
+@dataclass(slots=True)
+class _Batch:
+    """An accept that was sent: where its hunks lay before and after, to know its echo and its undo."""
+
+    before: str
+    after: str
+    places_before: dict[str, tuple[int, int]]
+    places_after: dict[str, tuple[int, int]]
+
+
+@dataclass(slots=True)
+class FileReview:
+    """One file's hunks over its current text."""
+
+    path: str
+    file: TextFile
+    hunks: list[Hunk]
+    stale: bool = False
+    _batches: list[_Batch] = field(default_factory=list["_Batch"])
+
+    def result(self, taken: Iterable[str]) -> str:
+        """Text with the hunks of these ids applied to the current text."""
+        wanted = set(taken)
+        lines = split_lines(self.file.text)
+        return "".join(apply_changes(lines, [hunk.change for hunk in self.hunks if hunk.id in wanted]))
+
+    def sending(self, taken: Iterable[str]) -> str:
+        """Mark hunks as applying, remember what their echo looks like, and return the text to expect."""
+        wanted = [hunk for hunk in self.hunks if hunk.id in set(taken)]
+        expected = self.result(hunk.id for hunk in wanted)
+        before = {hunk.id: (hunk.start, hunk.end) for hunk in self.hunks}
+        after: dict[str, tuple[int, int]] = {}
+        shift = 0
+        moving = {hunk.id for hunk in wanted}
+        for hunk in sorted(self.hunks, key=lambda h: (h.start, h.end)):
+            size = len(hunk.new) if hunk.id in moving else hunk.end - hunk.start
+            after[hunk.id] = (hunk.start + shift, hunk.start + shift + size)
+            shift += size - (hunk.end - hunk.start)
+        self._batches.append(_Batch(digest(self.file.text), digest(expected), before, after))
+        for hunk in wanted:
+            hunk.state = "applying"
+        return expected
+
+    def not_applied(self, taken: Iterable[str]) -> None:
+        """Put hunks that the editor did not apply back where they were."""
+        for hunk in self.hunks:
+            if hunk.id in set(taken) and hunk.state in ("applying", "unconfirmed"):
+                hunk.state = "pending"
+        if self._batches:
+            self._batches.pop()
+
+    def follow(self, text: str) -> bool:
+        """Take over the file's new text; returns whether anything about the hunks changed."""
+        if text == self.file.text:
+            return False
+        before = [(hunk.state, hunk.start, hunk.end) for hunk in self.hunks]
+        old_lines, lines = split_lines(self.file.text), split_lines(text)
+        self.file = self.file.with_text(text)
+        if not self._known(digest(text)):
+            self._map(changes(old_lines, lines), lines)
+        self._restate(lines)
+        return before != [(hunk.state, hunk.start, hunk.end) for hunk in self.hunks]
+
+    def _known(self, version: str) -> bool:
+        """Put the hunks where they exactly are when this text is the echo, or the undo, of an accept."""
+        for batch in reversed(self._batches):
+            for known, places in ((batch.after, batch.places_after), (batch.before, batch.places_before)):
+                if known == version:
+                    for hunk in self.hunks:
+                        hunk.start, hunk.end = places[hunk.id]
+                    return True
+        return False
+
+    def _map(self, edits: list[Change], lines: list[str]) -> None:
+        for hunk in self.hunks:
+            start, end, touched = _mapped(hunk.start, hunk.end, edits)
+            if touched:
+                start, end = _repinned(hunk, start, end, lines)
+            hunk.start, hunk.end = start, end
+
+    def _restate(self, lines: list[str]) -> None:
+        for hunk in self.hunks:
+            here = tuple(lines[hunk.start : hunk.end])
+            match hunk.state:
+                case "pending" if here != hunk.old:
+                    hunk.state = "conflicted"
+                case "conflicted" if here == hunk.old:
+                    hunk.state = "pending"
+                case "applying" | "unconfirmed" | "undone" if here == hunk.new:
+                    hunk.state = "accepted"
+                case "accepted" if here == hunk.old:
+                    hunk.state = "undone"
+                case "undone" if here != hunk.old:
+                    hunk.state = "conflicted"
+                case _:
+                    pass
+
+
+def _mapped(start: int, end: int, edits: list[Change]) -> tuple[int, int, bool]:
+    """Where lines [start, end) are after the edits, and whether an edit touched them."""
+    shift, touched = 0, False
+    new_start, new_end = start, end
+    for edit in edits:
+        delta = len(edit.new) - (edit.end - edit.start)
+        if edit.end <= start:
+            shift += delta
+        elif edit.start >= end:
+            break
+        else:
+            if not touched:
+                new_start = min(start, edit.start) + shift
+                new_end = end + shift
+            touched = True
+            new_end = max(new_end, edit.end + shift) + delta
+            shift += delta
+    if touched:
+        return new_start, max(new_start, new_end), True
+    return start + shift, end + shift, False
+
+
+def _repinned(hunk: Hunk, start: int, end: int, lines: list[str]) -> tuple[int, int]:
+    """Find the hunk's own lines once inside the touched region; else return the region."""
+    for wanted in (hunk.new, hunk.old) if hunk.state in ("applying", "unconfirmed") else (hunk.old, hunk.new):
+        size = len(wanted)
+        if not size:
+            continue
+        places = [at for at in range(start, max(start, end - size) + 1) if tuple(lines[at : at + size]) == wanted]
+        if len(places) == 1:
+            return places[0], places[0] + size
+    return start, end
+
+
+@dataclass(slots=True)
+class Proposal:
+    """Everything that one run proposes; `revision` grows with each change that a user could see."""
+
+    run: str
+    session: str
+    instruction: str
+    files: dict[str, FileReview]
+    operations: list[FileOperation]
+    proof: list[ProofItem]
+    notes: list[str] = field(default_factory=list[str])
+    revision: int = 1
+
+    @property
+    def hunks(self) -> list[Hunk]:
+        """All hunks, file by file."""
+        return [hunk for review in self.files.values() for hunk in review.hunks]
+
+    @property
+    def items(self) -> list[Hunk | FileOperation]:
+        """All that can be decided on."""
+        return [*self.hunks, *self.operations]
+
+    @property
+    def open(self) -> bool:
+        """Whether anything still waits for the user."""
+        return any(item.state in ("pending", "applying", "unconfirmed", "conflicted", "stale") for item in self.items)
+
+    @property
+    def state(self) -> str:
+        """`pending`, or how it ended: `accepted`, `rejected`, `mixed`."""
+        if self.open:
+            return "pending"
+        states = {item.state for item in self.items}
+        return states.pop() if len(states) == 1 else "mixed"
+
+    def proof_of(self, path: str) -> list[ProofItem]:
+        """Return the items that speak of one file, or of the whole."""
+        return [item for item in self.proof if item.path in ("", path)]
+
+
+def dump(proposal: Proposal) -> dict[str, Any]:
+    """Return the proposal as JSON values for the journal."""
+    return {
+        "run": proposal.run,
+        "session": proposal.session,
+        "instruction": proposal.instruction,
+        "files": [
+            {"path": review.path, "file": _dump_file(review.file), "hunks": [_dump_hunk(hunk) for hunk in review.hunks]}
+            for review in proposal.files.values()
+        ],
+        "operations": [
+            {
+                "id": op.id,
+                "kind": op.kind,
+                "path": op.path,
+                "new_path": op.new_path,
+                "reason": op.reason,
+                "origin": _dump_origin(op.origin),
+                "file": _dump_file(op.file) if op.file else None,
+                "badge": op.badge,
+            }
+            for op in proposal.operations
+        ],
+        "proof": [item.as_json() for item in proposal.proof],
+        "notes": proposal.notes,
+    }
+
+
+def load(data: dict[str, Any]) -> Proposal:
+    """Return the proposal that `dump` wrote."""
+    files = {
+        entry["path"]: FileReview(
+            entry["path"], _load_file(entry["file"]), [_load_hunk(entry["path"], hunk) for hunk in entry["hunks"]]
+        )
+        for entry in data["files"]
+    }
+    operations = [
+        FileOperation(
+            id=op["id"],
+            kind=op["kind"],
+            path=op["path"],
+            new_path=op["new_path"],
+            reason=op["reason"],
+            origin=Origin(**op["origin"]),
+            file=_load_file(op["file"]) if op["file"] else None,
+            badge=op["badge"],
+        )
+        for op in data["operations"]
+    ]
+    proof = [ProofItem(**item) for item in data["proof"]]
+    return Proposal(data["run"], data["session"], data["instruction"], files, operations, proof, data["notes"])
+
+
+def _dump_origin(origin: Origin) -> dict[str, Any]:
+    return {"turn": origin.turn, "call_id": origin.call_id, "tool": origin.tool, "reason": origin.reason}
+
+
+def _dump_file(file: TextFile) -> dict[str, str]:
+    return {"text": file.text, "encoding": file.encoding, "bom": file.bom.hex()}
+
+
+def _load_file(data: dict[str, str]) -> TextFile:
+    return TextFile(data["text"], data["encoding"], bytes.fromhex(data["bom"]))
+
+
+def _dump_hunk(hunk: Hunk) -> dict[str, Any]:
+    return {
+        "id": hunk.id,
+        "start": hunk.start,
+        "end": hunk.end,
+        "old": hunk.old,
+        "new": hunk.new,
+        "reason": hunk.reason,
+        "origin": _dump_origin(hunk.origin),
+        "depends_on": hunk.depends_on,
+        "badge": hunk.badge,
+    }
+
+
+def _load_hunk(path: str, data: dict[str, Any]) -> Hunk:
+    return Hunk(
+        id=data["id"],
+        path=path,
+        start=data["start"],
+        end=data["end"],
+        old=tuple(data["old"]),
+        new=tuple(data["new"]),
+        reason=data["reason"],
+        origin=Origin(**data["origin"]),
+        depends_on=tuple(data["depends_on"]),
+        badge=data["badge"],
+    )

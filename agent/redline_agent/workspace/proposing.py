@@ -1,0 +1,118 @@
+"""From a run's overlay to its proposal: a diff for each touched file, each hunk with its origin and reason. Pure
+but for one look at the text that the editor has now, so that the hunks are against that."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from redline_agent.errors import WorkspaceError
+from redline_agent.safety.gate import Rules, badge
+from redline_agent.text import split_lines
+from redline_agent.workspace.hunks import Blame, Change, Origin, changes
+from redline_agent.workspace.overlay import Overlay, Touched
+from redline_agent.workspace.proposal import FileOperation, FileReview, Hunk, ProofItem, Proposal
+
+GROUPED = frozenset({"rename_symbol"})
+"""Tools whose edits stand or fall together: the uses depend on the definition's hunk."""
+
+
+def propose(
+    overlay: Overlay, *, run: str, session: str, instruction: str, rules: Rules, proof: list[ProofItem], notes: list[str]
+) -> Proposal:
+    """Build the proposal; hunks are in the order of paths and lines, with ids "h1", "h2", ..."""
+    ids = itertools.count(1)
+    files: dict[str, FileReview] = {}
+    operations: list[FileOperation] = []
+    for path, touched in sorted(overlay.touched.items()):
+        operations.extend(_operations(overlay, path, touched, rules, ids))
+        review = _review(overlay, path, touched, rules, ids)
+        if review is not None and review.hunks:
+            review.follow(_text_now(overlay, path, review))
+            files[path] = review
+    _link(files)
+    return Proposal(run, session, instruction, files, operations, proof, notes)
+
+
+def _last(overlay: Overlay, path: str) -> Origin:
+    return overlay.touched[path].edits[-1].origin
+
+
+def _operations(
+    overlay: Overlay, path: str, touched: Touched, rules: Rules, ids: Iterator[int]
+) -> Iterator[FileOperation]:
+    if not touched.edits:
+        return
+    origin = _last(overlay, path)
+    if touched.base is None and touched.text is not None and not touched.moved_from:
+        file = touched.kind.with_text(touched.text)
+        why = badge(path, touched.text, rules)
+        yield FileOperation(f"f{next(ids)}", "create", path, origin.reason, origin, file=file, badge=why)
+    elif touched.base is not None and touched.text is None:
+        to = touched.moved_to
+        if to and overlay.touched[to].moved_from == path and overlay.touched[to].text is not None:
+            why = badge(path, "", rules) or badge(to, "", rules)
+            yield FileOperation(f"f{next(ids)}", "rename", path, origin.reason, origin, new_path=to, badge=why)
+        else:
+            yield FileOperation(f"f{next(ids)}", "delete", path, origin.reason, origin, badge=badge(path, "", rules))
+
+
+def _review(overlay: Overlay, path: str, touched: Touched, rules: Rules, ids: Iterator[int]) -> FileReview | None:
+    """Hunks of an edited file; a renamed one's are against its old path."""
+    if touched.base is None:
+        return None
+    text, edits = touched.text, touched.edits
+    if text is None:
+        target = overlay.touched.get(touched.moved_to)
+        if target is None or target.moved_from != path or target.text is None:
+            return None
+        text, edits = target.text, [*edits, *target.edits]
+    blame = Blame(touched.base.text)
+    origins: list[Origin] = []
+    for edit in edits:
+        if edit.text is not None:
+            origins.append(edit.origin)
+            blame.edit(edit.text, len(origins) - 1)
+    old, new = split_lines(touched.base.text), split_lines(text)
+    review = FileReview(path, touched.base, [])
+    for change in changes(old, new):
+        made_by = blame.of(change.new_start, change.new_start + len(change.new))
+        behind = [origins[index] for index in made_by] or origins[-1:]
+        review.hunks.append(_hunk(f"h{next(ids)}", path, old, change, behind, rules))
+    return review
+
+
+def _hunk(ident: str, path: str, old: list[str], change: Change, behind: list[Origin], rules: Rules) -> Hunk:
+    return Hunk(
+        id=ident,
+        path=path,
+        start=change.start,
+        end=change.end,
+        old=tuple(old[change.start : change.end]),
+        new=change.new,
+        reason="; ".join(dict.fromkeys(origin.reason for origin in behind)),
+        origin=behind[-1],
+        badge=badge(path, "".join(change.new), rules),
+    )
+
+
+def _text_now(overlay: Overlay, path: str, review: FileReview) -> str:
+    try:
+        opened = overlay.buffers.open_text(path)
+    except WorkspaceError:
+        opened = None
+    return review.file.text if opened is None else opened[0]
+
+
+def _link(files: dict[str, FileReview]) -> None:
+    """The hunks of one grouped call depend on that call's first hunk, the definition's."""
+    first: dict[str, str] = {}
+    hunks = [hunk for review in files.values() for hunk in review.hunks if hunk.origin.tool in GROUPED]
+    for hunk in sorted(hunks, key=lambda h: not _defines(h)):
+        head = first.setdefault(hunk.origin.call_id, hunk.id)
+        if head != hunk.id:
+            hunk.depends_on = (head,)
+
+
+def _defines(hunk: Hunk) -> bool:
+    return any(line.lstrip().startswith(("def ", "class ", "async def ")) for line in hunk.old)

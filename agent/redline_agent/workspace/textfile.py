@@ -1,0 +1,91 @@
+"""Bytes of a file as text, and back, byte for byte: encoding, byte order mark, line ends. Pure."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import io
+import tokenize
+from dataclasses import dataclass, replace
+
+from redline_agent.errors import FileRefused
+from redline_agent.limits import FILE_BYTES_MAX
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def digest(text: str) -> str:
+    """Version of a text: the first 16 hex digits of its SHA-256."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A file's text with its line ends as they are on disk, and how to write it back."""
+
+    text: str
+    encoding: str = "utf-8"
+    bom: bytes = b""
+
+    def with_text(self, text: str) -> TextFile:
+        """Return the same kind of file with another text."""
+        return replace(self, text=text)
+
+    def encode(self) -> bytes:
+        """Bytes for the disk; raises FileRefused when a character does not fit the file's encoding."""
+        try:
+            return self.bom + self.text.encode(self.encoding)
+        except UnicodeEncodeError as error:
+            char = self.text[error.start]
+            raise FileRefused(
+                f"The character {char!r} cannot be written in the file's encoding {self.encoding}.",
+                hint="Use another character, or change the file's encoding first.",
+            ) from error
+
+
+def decode(data: bytes, path: str) -> TextFile:
+    """Text of `data`; raises FileRefused for what is binary, undecodable or above FILE_BYTES_MAX."""
+    if len(data) > FILE_BYTES_MAX:
+        raise FileRefused(f"{path} has more than {FILE_BYTES_MAX:,} bytes.", hint="Work on a smaller file.")
+    for bom, encoding in _BOMS:
+        if data.startswith(bom):
+            return TextFile(_decoded(data[len(bom) :], encoding, path), encoding, bom)
+    if b"\0" in data:
+        raise FileRefused(f"{path} is a binary file.")
+    encoding = _declared(data, path) if path.endswith((".py", ".pyi")) else "utf-8"
+    return TextFile(_decoded(data, encoding, path), encoding)
+
+
+def _declared(data: bytes, path: str) -> str:
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+    except SyntaxError as error:
+        raise FileRefused(f"{path} declares an encoding that is unknown or wrong: {error}.") from error
+    return "utf-8" if encoding == "utf-8-sig" else encoding
+
+
+def _decoded(data: bytes, encoding: str, path: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise FileRefused(
+            f"{path} is not valid {encoding} (byte {error.start}).", hint="Convert it to UTF-8 to work on it."
+        ) from error
+
+
+def line_end(text: str) -> str:
+    r"""Return the line end that most lines of `text` have; "\n" when there is none."""
+    crlf = text.count("\r\n")
+    return "\r\n" if crlf * 2 > text.count("\n") else "\n"
+
+
+def to_line_end(text: str, end: str) -> str:
+    r"""Return `text` with each \r\n and \n as `end`."""
+    text = text.replace("\r\n", "\n")
+    return text if end == "\n" else text.replace("\n", end)
