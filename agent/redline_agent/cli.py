@@ -69,7 +69,8 @@ def _run(args: argparse.Namespace) -> int:
     from redline_agent.config import load_config, with_limits
     from redline_agent.context.gather import Task
     from redline_agent.headless import Wish, open_workspace, run_task, run_until_interrupted
-    from redline_agent.models.catalog import default_model, make_model
+    from redline_agent.models.catalog import make_model
+    from redline_agent.models.names import default_model
 
     if not args.task.strip():
         raise UsageError("The task is empty.")

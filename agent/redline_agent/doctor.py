@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from redline_agent.config import config_path, load_config, state_dir
 from redline_agent.errors import RedlineError
-from redline_agent.models.catalog import default_model, make_model
+from redline_agent.models.catalog import make_model
+from redline_agent.models.names import default_model
 
 
 @dataclass(frozen=True, slots=True)

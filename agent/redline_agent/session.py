@@ -93,7 +93,8 @@ class Workspace:
             async for event in self._carry_out(run, model):
                 yield event
         except (asyncio.CancelledError, GeneratorExit):
-            self._end(run, "cancelled", "Cancelled.")
+            if run.state == "running":
+                self._end(run, "cancelled", "Cancelled.")
             raise
         except JournalError as error:
             run.state, run.answer = "failed", str(error)

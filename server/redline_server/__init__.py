@@ -1,0 +1,1 @@
+"""Redline's language server: the protocol's side. It drives `redline_agent`, which knows nothing of it."""

@@ -1,19 +1,14 @@
-"""Which models there are, what they cost, and how a name becomes one. Data is in `catalog.toml`."""
+"""What models cost, and how a name becomes one. Data is in `catalog.toml`."""
 
 from __future__ import annotations
 
-import os
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from redline_agent.errors import UsageError
 from redline_agent.messages import Usage
 from redline_agent.models.base import Model
+from redline_agent.models.names import catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +28,12 @@ class Price:
         ) / 1e6
 
 
-@cache
-def _catalog() -> dict[str, Any]:
-    return tomllib.loads(files("redline_agent.models").joinpath("catalog.toml").read_text("utf-8"))
-
-
 def price_of(provider: str, model: str) -> Price:
     """Return a model's price, the longest listed name that its own begins with, else the provider's dearest."""
-    models: dict[str, dict[str, float]] = _catalog()[provider]["models"]
+    models: dict[str, dict[str, float]] = catalog()[provider]["models"]
     names = sorted((name for name in models if model.startswith(name)), key=len)
     entry = models[names[-1]] if names else max(models.values(), key=lambda each: each["output"])
     return Price(entry["input"], entry["output"])
-
-
-def default_model(env: Mapping[str, str] = os.environ) -> str:
-    """Return the first provider with a key, at its default model; else the built-in engine."""
-    if env.get("REDLINE_MODEL"):
-        return env["REDLINE_MODEL"]
-    for provider, entry in _catalog().items():
-        if env.get(entry["key"]):
-            return f"{provider}:{entry['default']}"
-    return "builtin"
-
-
-def known_models() -> list[str]:
-    """Return the names that the catalog lists."""
-    listed = [f"{provider}:{model}" for provider, entry in _catalog().items() for model in entry["models"]]
-    return ["builtin", *listed]
 
 
 def make_model(name: str) -> Model:

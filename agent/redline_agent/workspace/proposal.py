@@ -17,6 +17,9 @@ from redline_agent.workspace.textfile import TextFile, digest
 State = Literal[
     "pending", "applying", "accepted", "unconfirmed", "rejected", "conflicted", "stale", "undone"
 ]
+BATCHES_MAX = 50
+"""Accepts of one file whose undo is still known exactly."""
+
 OPEN: frozenset[str] = frozenset({"pending", "undone"})
 """States in which a hunk may be accepted."""
 
@@ -90,7 +93,6 @@ class FileReview:
     path: str
     file: TextFile
     hunks: list[Hunk]
-    stale: bool = False
     _batches: list[_Batch] = field(default_factory=list["_Batch"])
 
     def result(self, taken: Iterable[str]) -> str:
@@ -101,19 +103,35 @@ class FileReview:
 
     def sending(self, taken: Iterable[str]) -> str:
         """Mark hunks as applying, remember what their echo looks like, and return the text to expect."""
-        wanted = [hunk for hunk in self.hunks if hunk.id in set(taken)]
-        expected = self.result(hunk.id for hunk in wanted)
-        before = {hunk.id: (hunk.start, hunk.end) for hunk in self.hunks}
+        moving = {hunk.id: hunk.new for hunk in self.hunks if hunk.id in set(taken)}
+        for hunk in self.hunks:
+            if hunk.id in moving:
+                hunk.state = "applying"
+        return self._expect(moving)
+
+    def reverting(self, taken: Iterable[str]) -> str:
+        """Remember what the text looks like with accepted hunks taken back, and return it."""
+        return self._expect({hunk.id: hunk.old for hunk in self.hunks if hunk.id in set(taken)})
+
+    def _expect(self, moving: dict[str, tuple[str, ...]]) -> str:
+        """Text with the hunks' lines replaced, remembered with where each hunk then lies."""
+        lines = split_lines(self.file.text)
+        places = {hunk.id: (hunk.start, hunk.end) for hunk in self.hunks}
         after: dict[str, tuple[int, int]] = {}
         shift = 0
-        moving = {hunk.id for hunk in wanted}
+        out: list[str] = []
+        at = 0
         for hunk in sorted(self.hunks, key=lambda h: (h.start, h.end)):
-            size = len(hunk.new) if hunk.id in moving else hunk.end - hunk.start
+            size = hunk.end - hunk.start
+            if hunk.id in moving:
+                out += lines[at : hunk.start]
+                out += moving[hunk.id]
+                at, size = hunk.end, len(moving[hunk.id])
             after[hunk.id] = (hunk.start + shift, hunk.start + shift + size)
             shift += size - (hunk.end - hunk.start)
-        self._batches.append(_Batch(digest(self.file.text), digest(expected), before, after))
-        for hunk in wanted:
-            hunk.state = "applying"
+        expected = "".join(out + lines[at:])
+        self._batches.append(_Batch(digest(self.file.text), digest(expected), places, after))
+        del self._batches[:-BATCHES_MAX]
         return expected
 
     def not_applied(self, taken: Iterable[str]) -> None:
@@ -135,6 +153,11 @@ class FileReview:
             self._map(changes(old_lines, lines), lines)
         self._restate(lines)
         return before != [(hunk.state, hunk.start, hunk.end) for hunk in self.hunks]
+
+    def recognises(self, text: str) -> bool:
+        """Whether a text is the echo, or the undo, of an accept."""
+        version = digest(text)
+        return any(version in (batch.before, batch.after) for batch in self._batches)
 
     def _known(self, version: str) -> bool:
         """Put the hunks where they exactly are when this text is the echo, or the undo, of an accept."""

@@ -1,0 +1,250 @@
+"""Accepting: sending hunks to the editor as edits, and believing only the text that it echoes.
+
+Text edits go out with the version that they are for, in one edit where the client promises a transaction, else one a
+file. File operations follow by themselves. What no echo confirms within ECHO_S_MAX is `unconfirmed`; its echo may still
+come. Nothing is written to a file that the editor has open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from lsprotocol import types as lsp
+
+from redline_agent.errors import RedlineError
+from redline_agent.text import plural
+from redline_agent.workspace.applying import Write, move_file, write_files
+from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk
+from redline_server import convert
+from redline_server.client import Client
+from redline_server.documents import Documents
+from redline_server.review import Entry, Reviews
+
+ECHO_S_MAX = 2.0
+_POLL_S = 0.05
+
+
+@dataclass(slots=True)
+class _Sent:
+    """One file's part of an accept."""
+
+    review: FileReview
+    ids: list[str]
+    edit: lsp.TextDocumentEdit
+
+
+class Acceptor:
+    """Carries accepted items out, one accept after the other."""
+
+    def __init__(self, client: Client, documents: Documents, reviews: Reviews, changed: Callable[[Entry], None]) -> None:
+        self._client = client
+        self._documents = documents
+        self._reviews = reviews
+        self._changed = changed
+        self._one_at_a_time = asyncio.Lock()
+
+    async def accept(self, entry: Entry, items: Iterable[Hunk | FileOperation]) -> None:
+        """Apply items that `Reviews.select` gave; afterwards each has its new state."""
+        items = list(items)
+        async with self._one_at_a_time:
+            self._reviews.refresh()
+            hunks = [item for item in items if isinstance(item, Hunk) and item.state in OPEN]
+            if hunks:
+                await self._text(entry, hunks)
+            for item in items:
+                if isinstance(item, FileOperation) and item.state in OPEN:
+                    await self._operation(entry, item)
+
+    async def revert(self, entry: Entry, path: str, hunks: list[Hunk]) -> None:
+        """Take accepted hunks of one file back; those whose text comes back as it was are `undone`."""
+        async with self._one_at_a_time:
+            self._reviews.refresh()
+            review = entry.proposal.files[path]
+            document = self._documents.at(entry.path(path))
+            before = review.file
+            after = review.reverting([hunk.id for hunk in hunks if hunk.state == "accepted"])
+            if self._client.able.apply_edit:
+                edits = convert.edits_between(before.text, after, self._documents.encoding)
+                uri = document.uri if document else convert.uri_of(entry.path(path))
+                identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=document.version if document else None)
+                edit = lsp.TextDocumentEdit(text_document=identifier, edits=list(edits))
+                await self._client.apply(self._workspace_edit([_Sent(review, [], edit)]), "Redline: revert")
+            else:
+                write_files(entry.resolver, {path: Write(before.encode(), before.with_text(after).encode())})
+            until = time.monotonic() + ECHO_S_MAX
+            while any(hunk.state == "accepted" for hunk in hunks) and time.monotonic() < until:
+                await asyncio.sleep(_POLL_S)
+                self._reviews.refresh()
+            left = [hunk.id for hunk in hunks if hunk.state == "accepted"]
+            if left:
+                self._client.show(f"Redline: the editor has not confirmed the revert of {', '.join(left)}.", error=True)
+            self._touched(entry)
+
+    # ---- text
+
+    async def _text(self, entry: Entry, hunks: list[Hunk]) -> None:
+        by_path: dict[str, list[str]] = {}
+        for hunk in hunks:
+            by_path.setdefault(hunk.path, []).append(hunk.id)
+        if not self._client.able.apply_edit:
+            self._on_disk(entry, by_path)
+            return
+        label = f"Redline: {plural(len(hunks), 'hunk')}"
+        together = self._client.able.transactional and self._client.able.document_changes
+        for paths in [list(by_path)] if together else [[path] for path in by_path]:
+            # Prepared just before it is sent: the user may have typed while an earlier file was on its way.
+            self._reviews.refresh()
+            batch = [self._prepare(entry, path, ids) for path in paths if (ids := _still_open(entry, path, by_path[path]))]
+            if batch:
+                self._touched(entry)
+                await self._send(entry, batch, label)
+
+    def _prepare(self, entry: Entry, path: str, ids: list[str]) -> _Sent:
+        review = entry.proposal.files[path]
+        document = self._documents.at(entry.path(path))
+        uri = document.uri if document else convert.uri_of(entry.path(path))
+        before = review.file.text
+        edits = convert.edits_between(before, review.sending(ids), self._documents.encoding)
+        identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=document.version if document else None)
+        return _Sent(review, ids, lsp.TextDocumentEdit(text_document=identifier, edits=list(edits)))
+
+    async def _send(self, entry: Entry, batch: list[_Sent], label: str) -> None:
+        edit = self._workspace_edit(batch)
+        answer = await self._client.apply(edit, label)
+        until = time.monotonic() + ECHO_S_MAX
+        waiting = {ident for one in batch for ident in one.ids}
+        while time.monotonic() < until and self._applying(entry, waiting):
+            if answer is not None and not answer.applied and self._untouched(entry, batch):
+                break
+            await asyncio.sleep(_POLL_S)
+            self._reviews.refresh()
+        for one in batch:
+            still = [hunk for hunk in one.review.hunks if hunk.id in one.ids and hunk.state == "applying"]
+            if still and answer is not None and not answer.applied:
+                one.review.not_applied(one.ids)
+                reason = answer.failure_reason or "it gave no reason"
+                self._client.show(f"Redline: the editor did not apply the change ({reason}).", error=True)
+            else:
+                for hunk in still:
+                    hunk.state = "unconfirmed"
+        self._touched(entry)
+
+    def _workspace_edit(self, batch: list[_Sent]) -> lsp.WorkspaceEdit:
+        if self._client.able.document_changes:
+            return lsp.WorkspaceEdit(document_changes=[one.edit for one in batch])
+        return lsp.WorkspaceEdit(changes={one.edit.text_document.uri: _plain(one.edit) for one in batch})
+
+    def _applying(self, entry: Entry, ids: set[str]) -> bool:
+        return any(hunk.id in ids and hunk.state == "applying" for hunk in entry.proposal.hunks)
+
+    def _untouched(self, entry: Entry, batch: list[_Sent]) -> bool:
+        return all(self._applying(entry, {ident}) for one in batch for ident in one.ids)
+
+    def _on_disk(self, entry: Entry, by_path: dict[str, list[str]]) -> None:
+        """A client that cannot apply edits: write the files that it does not have open."""
+        opened = [path for path in by_path if self._documents.at(entry.path(path))]
+        if opened:
+            self._client.show(f"Redline: this editor cannot apply edits; close {opened[0]} and accept again.", error=True)
+        writes: dict[str, Write] = {}
+        for path, ids in by_path.items():
+            if path not in opened:
+                review = entry.proposal.files[path]
+                writes[path] = Write(review.file.encode(), review.file.with_text(review.result(ids)).encode())
+        try:
+            write_files(entry.resolver, writes)
+        except RedlineError as error:
+            self._client.show(f"Redline: {error}", error=True)
+            return
+        for path in writes:
+            review = entry.proposal.files[path]
+            review.follow(review.sending(by_path[path]))
+        self._touched(entry)
+
+    # ---- files
+
+    async def _operation(self, entry: Entry, op: FileOperation) -> None:
+        op.state = "applying"
+        self._touched(entry)
+        able = {"create": self._client.able.create, "delete": self._client.able.delete, "rename": self._client.able.rename}
+        try:
+            entry.resolver.place(op.path)
+            if op.new_path:
+                entry.resolver.place(op.new_path)
+            if self._client.able.apply_edit and self._client.able.document_changes and able[op.kind]:
+                await self._by_client(entry, op)
+            else:
+                self._operation_on_disk(entry, op)
+                op.state = "accepted"
+        except (RedlineError, OSError) as error:
+            op.state = "pending"
+            self._client.show(f"Redline: {error}", error=True)
+        if op.kind == "rename" and op.state == "accepted":
+            _rename_review(entry, op)
+        self._touched(entry)
+
+    def _operation_on_disk(self, entry: Entry, op: FileOperation) -> None:
+        match op.kind:
+            case "create":
+                write_files(entry.resolver, {op.path: Write(None, op.file.encode() if op.file else b"")})
+            case "delete":
+                write_files(entry.resolver, {op.path: Write(entry.resolver.read_bytes(op.path), None)})
+            case "rename":
+                move_file(entry.resolver, op.path, op.new_path)
+
+    async def _by_client(self, entry: Entry, op: FileOperation) -> None:
+        uri = convert.uri_of(entry.path(op.path))
+        changes: list[lsp.TextDocumentEdit | lsp.CreateFile | lsp.RenameFile | lsp.DeleteFile]
+        match op.kind:
+            case "create":
+                start = lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0))
+                identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=None)
+                text = op.file.text if op.file else ""
+                changes = [lsp.CreateFile(uri=uri), lsp.TextDocumentEdit(identifier, [lsp.TextEdit(start, text)])]
+            case "delete":
+                changes = [lsp.DeleteFile(uri=uri)]
+            case "rename":
+                changes = [lsp.RenameFile(old_uri=uri, new_uri=convert.uri_of(entry.path(op.new_path)))]
+        await self._client.apply(lsp.WorkspaceEdit(document_changes=changes), f"Redline: {op.kind} {op.path}")
+        until = time.monotonic() + ECHO_S_MAX
+        while not (done := self._operation_done(entry, op)) and time.monotonic() < until:
+            await asyncio.sleep(_POLL_S)
+        op.state = "accepted" if done else "unconfirmed"
+
+    def _operation_done(self, entry: Entry, op: FileOperation) -> bool:
+        here = entry.path(op.path)
+        match op.kind:
+            case "create":
+                wanted = op.file.text if op.file else ""
+                document = self._documents.at(here)
+                if document is not None:
+                    return document.text == wanted
+                return here.is_file() and here.read_bytes() == (op.file.encode() if op.file else b"")
+            case "delete":
+                return not here.exists()
+            case "rename":
+                return not here.exists() and entry.path(op.new_path).exists()
+
+    def _touched(self, entry: Entry) -> None:
+        entry.proposal.revision += 1
+        self._changed(entry)
+
+
+def _still_open(entry: Entry, path: str, ids: list[str]) -> list[str]:
+    return [hunk.id for hunk in entry.proposal.files[path].hunks if hunk.id in ids and hunk.state in OPEN]
+
+
+def _plain(edit: lsp.TextDocumentEdit) -> list[lsp.TextEdit]:
+    return [one for one in edit.edits if isinstance(one, lsp.TextEdit)]
+
+
+def _rename_review(entry: Entry, op: FileOperation) -> None:
+    """The hunks of a renamed file are from now on in the file of the new name."""
+    review = entry.proposal.files.pop(op.path, None)
+    if review is not None:
+        review.path = op.new_path
+        for hunk in review.hunks:
+            hunk.path = op.new_path
+        entry.proposal.files[op.new_path] = review

@@ -1,0 +1,443 @@
+"""The server's composition root: protocol, documents, reviews and runs put together, and `serve`.
+
+Nothing of the agent's heavy half (pydantic, the loop, any SDK) is imported before the first command or, to be ready for
+it, shortly after the first document was opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine, Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from lsprotocol import converters
+from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
+from pygls.lsp.server import LanguageServer
+from pygls.protocol import LanguageServerProtocol
+from pygls.protocol.language_server import lsp_method
+
+from redline_agent.errors import RedlineError, UsageError
+from redline_agent.models.names import default_model
+from redline_agent.workspace.proposal import FileOperation, Hunk
+from redline_server import convert, settings, transport
+from redline_server.accepting import Acceptor
+from redline_server.client import Client, abilities
+from redline_server.documents import Documents, Edit
+from redline_server.features import code_action, code_lens, hover
+from redline_server.review import Entry, Reviews
+
+if TYPE_CHECKING:
+    from redline_server.runs import Pending, Runs
+
+COMMANDS = (
+    "redline.run", "redline.runs", "redline.cancel", "redline.steer", "redline.answer", "redline.proposals", "redline.accept",
+    "redline.reject", "redline.revertRun", "redline.showDiff", "redline.sessions", "redline.usage", "redline.setModel",
+    "redline.doctor",
+)  # fmt: skip
+REQUEST_FAILED = -32803
+WARM_UP_S = 0.3
+REPUBLISH_S = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+class RedlineProtocol(LanguageServerProtocol):
+    """pygls's protocol with documents of our own, and an answer to every request that cannot be read."""
+
+    _server: RedlineServer
+
+    def receive(self, data: Any) -> None:
+        """Take one message in, already parsed (a ValueError: it was not JSON)."""
+        if not isinstance(data, dict):
+            code, text = (-32700, f"Not JSON: {data}") if isinstance(data, ValueError) else (-32600, "Not an object.")
+            self._send_data({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": text}})
+            return
+        message = cast("dict[str, Any]", data)
+        try:
+            structured = self.structure_message(message)
+            if isinstance(structured, dict):
+                raise JsonRpcInvalidParams(message="Not a JSON-RPC 2.0 message.")
+        except JsonRpcException as error:
+            self._refuse(message, error)
+            return
+        self.handle_message(structured)
+
+    def _refuse(self, message: dict[str, Any], error: JsonRpcException) -> None:
+        ident = message.get("id")
+        if ident is not None and "method" in message:
+            text = f"The parameters of {message['method']} are malformed."
+            self._send_data({"jsonrpc": "2.0", "id": ident, "error": {"code": error.code, "message": text}})
+        elif ident is not None:
+            future = self._request_futures.pop(ident, None)
+            if future is not None and not future.done():
+                future.set_exception(error)
+        logger.warning("A message could not be read: %s", error)
+
+    @lsp_method(lsp.TEXT_DOCUMENT_DID_OPEN)
+    def lsp_text_document__did_open(self, params: lsp.DidOpenTextDocumentParams) -> None:  # pyright: ignore
+        """Take a document in."""
+        self._server.opened(params.text_document)
+
+    @lsp_method(lsp.TEXT_DOCUMENT_DID_CHANGE)
+    def lsp_text_document__did_change(self, params: lsp.DidChangeTextDocumentParams) -> None:  # pyright: ignore
+        """Take a change in."""
+        self._server.changed(params)
+
+    @lsp_method(lsp.TEXT_DOCUMENT_DID_CLOSE)
+    def lsp_text_document__did_close(self, params: lsp.DidCloseTextDocumentParams) -> None:  # pyright: ignore
+        """Forget a document."""
+        self._server.closed(params.text_document.uri)
+
+    @lsp_method(lsp.WINDOW_WORK_DONE_PROGRESS_CANCEL)
+    def lsp_work_done_progress_cancel(self, params: lsp.WorkDoneProgressCancelParams) -> None:  # pyright: ignore
+        """Cancel the run that the token belongs to."""
+        self._server.cancel_token(params.token)
+
+
+class RedlineServer(LanguageServer):
+    """One client's server."""
+
+    protocol: RedlineProtocol
+
+    def __init__(self, *, model: str = "") -> None:
+        super().__init__(
+            "redline",
+            _version(),
+            text_document_sync_kind=lsp.TextDocumentSyncKind.Incremental,
+            protocol_cls=RedlineProtocol,
+            converter_factory=converters.get_converter,
+        )
+        self.documents = Documents()
+        self.reviews = Reviews(self.documents)
+        self.settings = settings.Settings(settings.Config())
+        self._model = model
+        self._runs: Runs | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._published: dict[Path, str] = {}
+        self._republishing = False
+        self._warm = False
+        _register(self)
+
+    # ---- life
+
+    def begin(self, params: lsp.InitializeParams) -> None:
+        """Take the client's capabilities and options in."""
+        experimental = params.capabilities.experimental
+        self.settings = settings.at_start(params.initialization_options, experimental, self._model)
+        self.client = Client(self, abilities(params), own=self.settings.own_client)
+        self.acceptor = Acceptor(self.client, self.documents, self.reviews, self.entry_changed)
+        encoding = str(getattr(self.protocol.workspace.position_encoding, "value", self.protocol.workspace.position_encoding))
+        self.documents.encoding = cast("Any", encoding)
+
+    async def began(self) -> None:
+        """Ask for the workspace's configuration, and say what was wrong with the user's."""
+        if self.settings.problem:
+            self.client.show(f"Redline: {self.settings.problem}", error=True)
+        section = await self.client.configuration()
+        self.settings = settings.with_workspace(self.settings, section)
+        if self._runs is not None:
+            self._runs.config = self.settings.config
+
+    async def finish(self) -> None:
+        """Cancel runs, close journals."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._runs is not None:
+            await self._runs.close()
+
+    @property
+    def runs(self) -> Runs:
+        """The runs; their half of the program is imported here."""
+        if self._runs is None:
+            from redline_server.runs import Runs  # pydantic and the agent come with it
+
+            self._runs = Runs(self.client, self.documents, self.reviews, self.settings.config)
+            self._runs.on_proposal = self._proposed
+        return self._runs
+
+    def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something that nobody waits for; its failure goes to the log and the user."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()):
+                logger.error("A background task failed", exc_info=error)
+                self.client.show(f"Redline: {error}", error=True)
+
+        task.add_done_callback(done)
+
+    # ---- documents
+
+    def opened(self, item: lsp.TextDocumentItem) -> None:
+        """Take an opened document in; only files can be worked on, others are told so when asked about."""
+        path = convert.path_of(item.uri)
+        if path is None:
+            return
+        self.documents.open(item.uri, path, item.version, item.text, item.language_id)
+        self._follow(path)
+        if not self._warm:
+            self._warm = True
+            self.in_background(self._warm_up())
+
+    async def _warm_up(self) -> None:
+        """Import what a run needs, a little after the first document, so that the first command need not."""
+        await asyncio.sleep(WARM_UP_S)
+        await asyncio.to_thread(_import_heavy)
+
+    def changed(self, params: lsp.DidChangeTextDocumentParams) -> None:
+        """Take a change in and let the pending hunks follow it."""
+        uri = params.text_document.uri
+        document = self.documents.change(uri, params.text_document.version, [_edit(c) for c in params.content_changes])
+        if document is None:
+            logger.warning("A change to a document that was never opened: %s", uri)
+            return
+        self._follow(document.path)
+
+    def closed(self, uri: str) -> None:
+        """Forget a document; from now on the disk counts."""
+        document = self.documents.close(uri)
+        if document is not None:
+            self._follow(document.path)
+
+    def _follow(self, path: Path) -> None:
+        """Hunks follow at once where there are any; what the editor shows of them follows a little later."""
+        if self._republishing or path not in self.reviews.paths():
+            return
+        self._republishing = True
+        self.in_background(self._republish_soon())
+
+    async def _republish_soon(self) -> None:
+        await asyncio.sleep(REPUBLISH_S)
+        self._republishing = False
+        self.refresh_reviews()
+
+    # ---- review
+
+    def refresh_reviews(self, path: Path | None = None) -> None:
+        """Bring the proposals to the text of now, and show what changed."""
+        for entry in self.reviews.refresh(path):
+            self.entry_changed(entry)
+
+    def entry_changed(self, entry: Entry) -> None:
+        """Show a proposal as it is now: diagnostics, lenses, our own notification."""
+        for review in list(entry.proposal.files.values()):
+            self._publish(entry.path(review.path))
+        if self.client.able.lens_refresh:
+            self.in_background(self.client.refresh_lenses())
+        self.client.notify("redline/proposal", self.proposal_json(entry) if self.client.own else {})
+
+    def _publish(self, path: Path) -> None:
+        document = self.documents.at(path)
+        encoding = self.documents.encoding
+        shown = [convert.diagnostic(p.entry.proposal, p.review, p.hunk, encoding) for p in self.reviews.hunks(path)]
+        key = repr((document.version if document else None, shown))
+        if self._published.get(path, repr((None, []))) != key:
+            self._published[path] = key
+            uri = document.uri if document else convert.uri_of(path)
+            self.client.publish(uri, document.version if document else None, shown)
+
+    def _proposed(self, run: str) -> None:
+        self.refresh_reviews()
+        self.entry_changed(self.reviews.get(run))
+
+    def proposal_json(self, entry: Entry) -> dict[str, Any]:
+        """Return a proposal in the public shape."""
+        opened = {path: self.documents.at(entry.path(path)) for path in entry.proposal.files}
+        versions = {path: document.version for path, document in opened.items() if document}
+        return convert.proposal_json(entry.proposal, entry.root, versions, self.documents.encoding)
+
+    async def accept(self, entry: Entry, items: Iterable[Hunk | FileOperation]) -> None:
+        """Accept items and put the outcome into the journal."""
+        items = list(items)
+        await self.acceptor.accept(entry, items)
+        self._decided(entry, "accepted", [item for item in items if item.state == "accepted"])
+        unsure = [item.id for item in items if item.state == "unconfirmed"]
+        if unsure:
+            self.client.show(f"Redline: the editor has not confirmed {', '.join(unsure)}; look at the text.", error=True)
+
+    def reject(self, entry: Entry, items: Iterable[Hunk | FileOperation]) -> None:
+        """Reject items."""
+        items = list(items)
+        for item in items:
+            item.state = "rejected"
+        self._decided(entry, "rejected", items)
+        entry.proposal.revision += 1
+        self.entry_changed(entry)
+
+    async def revert(self, entry: Entry, hunks: list[Hunk]) -> None:
+        """Take accepted hunks back: the old lines go where the new ones are."""
+        by_path: dict[str, list[Hunk]] = {}
+        for hunk in hunks:
+            by_path.setdefault(hunk.path, []).append(hunk)
+        for path, undone in by_path.items():
+            await self.acceptor.revert(entry, path, undone)
+        self._decided(entry, "undone", [hunk for hunk in hunks if hunk.state == "undone"])
+
+    def _decided(self, entry: Entry, state: str, items: list[Hunk | FileOperation] | list[Hunk]) -> None:
+        proposal = entry.proposal
+        try:
+            self.runs.workspace(entry.root).decided(proposal.run, proposal.session, state, [item.id for item in items])
+        except RedlineError as error:
+            self.client.show(f"Redline: {error}", error=True)
+
+    # ---- for commands and features
+
+    def cancel_token(self, token: int | str) -> None:
+        """Cancel the run of a progress token."""
+        if self._runs is not None:
+            self._runs.cancel_token(token)
+
+    def open_questions(self) -> list[Pending]:
+        """Return the questions that wait for the user."""
+        return list(self._runs.pending.values()) if self._runs else []
+
+    def roots(self) -> list[Path]:
+        """Return the workspace folders."""
+        workspace = self.protocol.workspace
+        uris = list(workspace.folders) or ([workspace.root_uri] if workspace.root_uri else [])
+        return [path for uri in uris if (path := convert.path_of(uri)) is not None]
+
+    def root_for(self, path: Path | None) -> Path:
+        """Return the folder that a run works in; raises UsageError when that is not clear."""
+        roots = self.roots()
+        if path is not None:
+            around = [root for root in roots if path.is_relative_to(root)]
+            return max(around, key=lambda root: len(root.parts)) if around else path.parent
+        if len(roots) == 1:
+            return roots[0]
+        what = "No folder is open" if not roots else f"{len(roots)} folders are open"
+        raise UsageError(f"{what}, so it is not clear where to work.", hint="Give the `uri` of a file.")
+
+    def uses_language_model(self) -> bool:
+        """Whether the next run's model is more than the built-in engine. Reads settings only."""
+        return (self.settings.config.model or default_model()) != "builtin"
+
+    def set_model(self, model: str) -> None:
+        """Use another model from the next run on."""
+        from dataclasses import replace
+
+        self.settings = replace(self.settings, config=replace(self.settings.config, model=model))
+        self.runs.config = self.settings.config
+        self.client.notify("redline/status", self.runs.status() if self.client.own else {})
+
+    async def execute(self, name: str, given: tuple[Any, ...]) -> Any:
+        """Carry a command out; an error of ours becomes the answer's error."""
+        from redline_server import commands
+
+        try:
+            return await commands.dispatch(self, name, given)
+        except UsageError as error:
+            raise JsonRpcInvalidParams(message=str(error)) from error
+        except RedlineError as error:
+            raise JsonRpcException(message=str(error), code=REQUEST_FAILED) from error
+
+
+def _version() -> str:
+    try:
+        return version("redline-ls")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _import_heavy() -> None:
+    import redline_agent.tools.registry
+    import redline_server.commands
+    import redline_server.runs  # noqa: F401
+
+
+def _edit(change: Any) -> Edit:
+    if isinstance(change, lsp.TextDocumentContentChangePartial):
+        span = change.range
+        return Edit((span.start.line, span.start.character, span.end.line, span.end.character), change.text)
+    return Edit(None, change.text)
+
+
+def _register(server: RedlineServer) -> None:
+    """Bind the protocol's methods to their functions."""
+    feature = server.feature
+
+    @feature(lsp.INITIALIZE)
+    def _(params: lsp.InitializeParams) -> None:
+        server.begin(params)
+
+    @feature(lsp.INITIALIZED)
+    async def _(_params: lsp.InitializedParams) -> None:
+        await server.began()
+
+    @feature(lsp.SHUTDOWN)
+    async def _(_params: None) -> None:
+        await server.finish()
+
+    @feature(lsp.TEXT_DOCUMENT_DID_OPEN)
+    def _(_params: lsp.DidOpenTextDocumentParams) -> None:
+        """Advertise it; the protocol class does the work."""
+
+    @feature(lsp.TEXT_DOCUMENT_DID_SAVE)
+    def _(_params: lsp.DidSaveTextDocumentParams) -> None:
+        server.refresh_reviews()
+
+    @feature(lsp.WORKSPACE_DID_CHANGE_CONFIGURATION)
+    async def _(_params: lsp.DidChangeConfigurationParams) -> None:
+        await server.began()
+
+    @feature(lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES)
+    def _(_params: lsp.DidChangeWatchedFilesParams) -> None:
+        server.refresh_reviews()
+
+    kinds = [cast("lsp.CodeActionKind", kind) for kind in code_action.KINDS]
+
+    @feature(lsp.TEXT_DOCUMENT_CODE_ACTION, lsp.CodeActionOptions(code_action_kinds=kinds, resolve_provider=False))
+    def _(params: lsp.CodeActionParams) -> list[lsp.CodeAction | lsp.Command]:
+        return code_action.code_actions(server, params)
+
+    @feature(lsp.TEXT_DOCUMENT_CODE_LENS, lsp.CodeLensOptions(resolve_provider=False))
+    def _(params: lsp.CodeLensParams) -> list[lsp.CodeLens]:
+        return code_lens.code_lenses(server, params)
+
+    @feature(lsp.TEXT_DOCUMENT_HOVER)
+    def _(params: lsp.HoverParams) -> lsp.Hover | None:
+        return hover.hover(server, params)
+
+    for name in COMMANDS:
+        _register_command(server, name)
+
+
+def _register_command(server: RedlineServer, name: str) -> None:
+    @server.command(name)
+    async def _(*given: Any) -> Any:
+        return await server.execute(name, given)
+
+
+def serve(*, log_file: str | None = None, model: str = "") -> int:
+    """Be the server on standard input and output until the client leaves; returns the exit code."""
+    logging.basicConfig(
+        level=logging.DEBUG if log_file else logging.WARNING,
+        handlers=[logging.FileHandler(log_file, encoding="utf-8") if log_file else logging.StreamHandler(sys.stderr)],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("pygls").setLevel(logging.WARNING if log_file else logging.CRITICAL)
+    reader, writer = transport.take_stdio()
+    server = RedlineServer(model=model)
+    out = transport.Writer(writer)
+    server.protocol.set_writer(cast("Any", out))
+
+    async def main() -> None:
+        try:
+            await transport.pump(reader, server.protocol.receive)
+        finally:
+            await server.finish()
+
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        out.close()
+    return 0 if server.protocol._shutdown else 1  # noqa: SLF001  # pyright: ignore

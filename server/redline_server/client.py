@@ -1,0 +1,193 @@
+"""The editor at the other end: what it can do, and every request to it, each gated on a capability and limited in time.
+
+Capabilities are what the client announced, corrected by the table of quirks: named clients that say less, or more, than
+they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+REQUEST_S_MAX = 10.0
+APPLY_S_MAX = 120.0
+"""An editor may ask the user before it applies an edit."""
+
+ASK_S_MAX = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quirk:
+    """What a named client really does; None leaves what it announced."""
+
+    client: str
+    document_changes: bool | None = None
+    first_request_delay_s: float = 0.0
+
+
+QUIRKS: tuple[Quirk, ...] = (
+    Quirk("Neovim", document_changes=True),  # applies documentChanges without announcing it
+    Quirk("", first_request_delay_s=0.2),  # Emacs 28's eglot gives no name, and drops a request that comes at once
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the client can do, quirks applied."""
+
+    name: str
+    apply_edit: bool
+    document_changes: bool
+    transactional: bool
+    create: bool
+    rename: bool
+    delete: bool
+    progress: bool
+    show_document: bool
+    ask: bool
+    lenses: bool
+    lens_refresh: bool
+    configuration: bool
+    markdown_hover: bool
+    action_literals: bool
+    disabled_actions: bool
+    action_tags: bool
+    first_request_delay_s: float
+
+
+def abilities(params: lsp.InitializeParams) -> Abilities:
+    """Return what the client announced, corrected by QUIRKS."""
+    caps = params.capabilities
+    workspace = caps.workspace or lsp.WorkspaceClientCapabilities()
+    text = caps.text_document or lsp.TextDocumentClientCapabilities()
+    window = caps.window or lsp.WindowClientCapabilities()
+    edit = workspace.workspace_edit or lsp.WorkspaceEditClientCapabilities()
+    action = text.code_action or lsp.CodeActionClientCapabilities()
+    name = params.client_info.name if params.client_info else ""
+    quirk = next((q for q in QUIRKS if q.client == name), Quirk(name))
+    operations = edit.resource_operations or []
+    handling = edit.failure_handling
+    formats = (text.hover.content_format if text.hover else None) or []
+    return Abilities(
+        name=name,
+        apply_edit=bool(workspace.apply_edit),
+        document_changes=bool(edit.document_changes) if quirk.document_changes is None else quirk.document_changes,
+        transactional=handling in (lsp.FailureHandlingKind.Transactional, lsp.FailureHandlingKind.TextOnlyTransactional),
+        create=lsp.ResourceOperationKind.Create in operations,
+        rename=lsp.ResourceOperationKind.Rename in operations,
+        delete=lsp.ResourceOperationKind.Delete in operations,
+        progress=bool(window.work_done_progress),
+        show_document=bool(window.show_document and window.show_document.support),
+        ask=window.show_message is not None,
+        lenses=text.code_lens is not None,
+        lens_refresh=bool(workspace.code_lens and workspace.code_lens.refresh_support),
+        configuration=bool(workspace.configuration),
+        markdown_hover=lsp.MarkupKind.Markdown in formats,
+        action_literals=action.code_action_literal_support is not None,
+        disabled_actions=bool(action.disabled_support),
+        action_tags=action.tag_support is not None,
+        first_request_delay_s=quirk.first_request_delay_s,
+    )
+
+
+class Client:
+    """Requests and notifications to the editor. A request that it cannot take, refuses or never answers gives None."""
+
+    def __init__(self, server: LanguageServer, able: Abilities, *, own: bool) -> None:
+        self.able = able
+        self.own = own
+        self._server = server
+        self._rested = able.first_request_delay_s <= 0
+
+    async def _ask(self, request: Awaitable[T], limit_s: float, what: str) -> T | None:
+        if not self._rested:
+            self._rested = True
+            await asyncio.sleep(self.able.first_request_delay_s)
+        try:
+            return await asyncio.wait_for(request, limit_s)
+        except TimeoutError:
+            logger.warning("The client did not answer %s within %g s.", what, limit_s)
+        except JsonRpcException as error:
+            logger.warning("The client refused %s: %s", what, error)
+        return None
+
+    async def apply(self, edit: lsp.WorkspaceEdit, label: str) -> lsp.ApplyWorkspaceEditResult | None:
+        """Ask for an edit; the answer's `applied` is never trusted."""
+        if not self.able.apply_edit:
+            return None
+        params = lsp.ApplyWorkspaceEditParams(edit=edit, label=label)
+        return await self._ask(self._server.workspace_apply_edit_async(params), APPLY_S_MAX, "workspace/applyEdit")
+
+    async def create_progress(self, token: str) -> bool:
+        """Create a progress of the server's own; False when there can be none."""
+        if not self.able.progress:
+            return False
+        params = lsp.WorkDoneProgressCreateParams(token=token)
+        request = self._server.window_work_done_progress_create_async(params)
+        done = await self._ask(_answered(request), REQUEST_S_MAX, "window/workDoneProgress/create")
+        return bool(done)
+
+    def progress(self, token: str, value: lsp.WorkDoneProgressBegin | lsp.WorkDoneProgressReport | lsp.WorkDoneProgressEnd) -> None:
+        """Send one step of a progress that was created."""
+        self._server.protocol.notify(lsp.PROGRESS, lsp.ProgressParams(token=token, value=value))
+
+    async def show_document(self, uri: str, *, focus: bool = True) -> bool:
+        """Show a file; False when the client cannot."""
+        if not self.able.show_document:
+            return False
+        params = lsp.ShowDocumentParams(uri=uri, take_focus=focus)
+        result = await self._ask(self._server.window_show_document_async(params), REQUEST_S_MAX, "window/showDocument")
+        return bool(result and result.success)
+
+    async def choose(self, message: str, options: list[str]) -> str | None:
+        """Ask the user to choose; the safe option is to be first. None when not answered."""
+        if not self.able.ask:
+            return None
+        actions = [lsp.MessageActionItem(title=option) for option in options]
+        params = lsp.ShowMessageRequestParams(type=lsp.MessageType.Warning, message=message, actions=actions)
+        answer = await self._ask(self._server.window_show_message_request_async(params), ASK_S_MAX, "window/showMessageRequest")
+        return answer.title if answer else None
+
+    async def refresh_lenses(self) -> None:
+        """Ask for the code lenses to be asked for again."""
+        if self.able.lens_refresh:
+            await self._ask(_answered(self._server.workspace_code_lens_refresh_async(None)), REQUEST_S_MAX, "codeLens/refresh")
+
+    async def configuration(self) -> Any:
+        """Return the client's `redline` section, None when there is none."""
+        if not self.able.configuration:
+            return None
+        params = lsp.ConfigurationParams(items=[lsp.ConfigurationItem(section="redline")])
+        answer = await self._ask(self._server.workspace_configuration_async(params), REQUEST_S_MAX, "workspace/configuration")
+        return answer[0] if answer else None
+
+    def show(self, message: str, *, error: bool = False) -> None:
+        """Show one message to the user."""
+        kind = lsp.MessageType.Error if error else lsp.MessageType.Info
+        self._server.window_show_message(lsp.ShowMessageParams(type=kind, message=message))
+
+    def publish(self, uri: str, version: int | None, diagnostics: list[lsp.Diagnostic]) -> None:
+        """Publish a file's diagnostics, all of them."""
+        self._server.text_document_publish_diagnostics(
+            lsp.PublishDiagnosticsParams(uri=uri, version=version, diagnostics=diagnostics)
+        )
+
+    def notify(self, method: str, params: dict[str, Any]) -> None:
+        """Send a `redline/...` notification, to clients that asked for them."""
+        if self.own:
+            self._server.protocol.notify(method, params)
+
+
+async def _answered(request: Awaitable[Any]) -> bool:
+    await request
+    return True

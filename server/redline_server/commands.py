@@ -1,0 +1,352 @@
+"""The commands: their arguments, checked, and what each answers at once. Imported with the first command."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import hashlib
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from redline_agent.config import state_dir
+from redline_agent.context.gather import Task
+from redline_agent.errors import ReviewError, UsageError
+from redline_agent.messages import Label
+from redline_agent.models.catalog import make_model
+from redline_agent.safety.gate import Access, built_in_rules, decide
+from redline_agent.safety.paths import Resolver
+from redline_agent.text import escape_hidden, one_line, split_lines
+from redline_server import convert
+from redline_server.documents import Document, directive_in
+from redline_server.review import Entry
+
+if TYPE_CHECKING:
+    from redline_server.app import RedlineServer
+
+
+class Arguments(BaseModel):
+    """Base of command arguments: unknown keys are refused, nothing is coerced."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Point(Arguments):
+    """A position of LSP."""
+
+    line: int = Field(ge=0)
+    character: int = Field(ge=0)
+
+
+class Span(Arguments):
+    """A range of LSP."""
+
+    start: Point
+    end: Point
+
+
+class RunArguments(Arguments):
+    """`redline.run`."""
+
+    instruction: str = Field(min_length=1, max_length=20_000)
+    uri: str | None = None
+    range: Span | None = None
+    kind: str | None = None
+    sessionId: str | None = None  # noqa: N815  the public surface's own spelling, here and below
+    background: bool = False
+
+
+class RunId(Arguments):
+    """A command on one run."""
+
+    runId: str  # noqa: N815
+
+
+class MaybeRunId(Arguments):
+    """`redline.runs`."""
+
+    runId: str | None = None  # noqa: N815
+
+
+class SteerArguments(RunId):
+    """`redline.steer`."""
+
+    text: str = Field(min_length=1, max_length=20_000)
+
+
+class AnswerArguments(Arguments):
+    """`redline.answer`."""
+
+    requestId: str  # noqa: N815
+    text: str
+
+
+class DecideArguments(RunId):
+    """`redline.accept` and `redline.reject`."""
+
+    hunks: list[str] | Literal["all"]
+    revision: int | None = None
+
+
+class DiffArguments(RunId):
+    """`redline.showDiff`."""
+
+    uri: str | None = None
+
+
+class ModelArguments(Arguments):
+    """`redline.setModel`."""
+
+    model: str
+    role: str | None = None
+
+
+class NoArguments(Arguments):
+    """A command without arguments."""
+
+
+Handler = Callable[["RedlineServer", Any], Awaitable[Any]]
+
+
+async def dispatch(server: RedlineServer, name: str, given: tuple[Any, ...]) -> Any:
+    """Check the arguments and carry the command out; raises UsageError for what is wrong with them."""
+    arguments, handler = _COMMANDS[name]
+    if len(given) > 1:
+        raise UsageError(f"{name} takes one object, not {len(given)} arguments.")
+    try:
+        parsed = arguments.model_validate(given[0] if given and given[0] is not None else {})
+    except ValidationError as error:
+        complaints = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'argument'}: {e['msg']}" for e in error.errors()[:4])
+        raise UsageError(f"{name}: {complaints}.") from error
+    return await handler(server, parsed)
+
+
+# ---- runs
+
+
+async def _run(server: RedlineServer, args: RunArguments) -> dict[str, str]:
+    if args.background:
+        raise UsageError("Background runs are not in this version.", hint="Leave `background` out.")
+    if not args.instruction.strip():
+        raise UsageError("The instruction is empty.", hint="Say what to change.")
+    path, document = _target(server, args.uri)
+    root = server.root_for(path)
+    resolver = Resolver(root)
+    file = resolver.resolve(str(path)) if path else ""
+    if file:
+        decision = decide(Access("read", file), built_in_rules())
+        if decision.verdict != "allow":
+            raise UsageError(f"{file}: {decision.reason}.")
+    lines = _lines(args.range, document)
+    directive = _directive(args, document)
+    task = Task(
+        args.instruction.strip(),
+        file=file,
+        lines=lines,
+        diagnostics=(),
+        directive_line=directive[0] + 1 if directive else None,
+        source=Label(source="user"),
+    )
+    confirm = ""
+    if directive and document and directive[1] in document.brought:
+        confirm = f"This instruction came with the file {file}; you did not type it here:\n{escape_hidden(directive[1])}"
+    run = server.runs.start(root, task, uri=args.uri or "", session=args.sessionId or "", confirm=confirm)
+    return {"runId": run.id, "sessionId": run.session}
+
+
+def _target(server: RedlineServer, uri: str | None) -> tuple[Path | None, Document | None]:
+    if uri is None:
+        return None, None
+    path = convert.path_of(uri)
+    if path is None:
+        scheme = uri.partition(":")[0]
+        raise UsageError(f"Redline works on files; this document is {scheme}:.", hint="Save it to a file first.")
+    document = server.documents.get(uri) or server.documents.at(path)
+    if document is None and not path.is_file():
+        raise UsageError(f"{uri} is not open, and there is no such file.")
+    return path, document
+
+
+def _lines(span: Span | None, document: Document | None) -> tuple[int, int] | None:
+    if span is None:
+        return None
+    if (span.end.line, span.end.character) < (span.start.line, span.start.character):
+        raise UsageError("The range ends before it starts.")
+    if document is not None and span.start.line > len(document.lines):
+        raise UsageError(f"The range starts at line {span.start.line + 1}; the file has {len(document.lines)}.")
+    last = span.end.line - (1 if span.end.character == 0 and span.end.line > span.start.line else 0)
+    return span.start.line + 1, last + 1
+
+
+def _directive(args: RunArguments, document: Document | None) -> tuple[int, str] | None:
+    """Return the directive at the range's first line when its words are the instruction."""
+    if document is None or args.range is None or args.range.start.line >= len(document.lines):
+        return None
+    found = directive_in(document.lines[args.range.start.line])
+    return (args.range.start.line, found["text"]) if found and found["text"] == args.instruction else None
+
+
+async def _runs(server: RedlineServer, args: MaybeRunId) -> list[dict[str, Any]]:
+    return server.runs.describe(args.runId)
+
+
+async def _cancel(server: RedlineServer, args: RunId) -> dict[str, bool]:
+    return {"cancelled": server.runs.cancel(args.runId)}
+
+
+async def _steer(server: RedlineServer, args: SteerArguments) -> dict[str, bool]:
+    server.runs.get(args.runId).run.steer(args.text)
+    return {"steered": True}
+
+
+async def _answer(server: RedlineServer, args: AnswerArguments) -> dict[str, bool]:
+    server.runs.answer(args.requestId, args.text)
+    return {"answered": True}
+
+
+# ---- review
+
+
+async def _proposals(server: RedlineServer, _: NoArguments) -> list[dict[str, Any]]:
+    server.refresh_reviews()
+    return [server.proposal_json(entry) for entry in server.reviews.entries.values()]
+
+
+async def _accept(server: RedlineServer, args: DecideArguments) -> dict[str, Any]:
+    items = server.reviews.select(args.runId, args.hunks, args.revision, to_accept=True)
+    entry = server.reviews.get(args.runId)
+    skipped = [item.id for item in entry.proposal.items if item.badge and item.state == "pending"] if args.hunks == "all" else []
+    if not items:
+        why = f"{', '.join(skipped)} must be accepted one by one." if skipped else "Nothing in it is pending."
+        raise ReviewError(f"There is nothing to accept in {args.runId}. {why}")
+    server.in_background(server.accept(entry, items))
+    return {"accepting": [item.id for item in items], "skipped": skipped}
+
+
+async def _reject(server: RedlineServer, args: DecideArguments) -> dict[str, Any]:
+    items = server.reviews.select(args.runId, args.hunks, args.revision, to_accept=False)
+    entry = server.reviews.get(args.runId)
+    server.reject(entry, items)
+    return {"rejected": [item.id for item in items]}
+
+
+async def _revert_run(server: RedlineServer, args: RunId) -> dict[str, Any]:
+    server.refresh_reviews()
+    entry = server.reviews.get(args.runId)
+    done = [hunk for hunk in entry.proposal.hunks if hunk.state == "accepted"]
+    if not done:
+        raise ReviewError(f"Nothing of {args.runId} is accepted, so there is nothing to revert.")
+    moved = [hunk.id for hunk in done if not _still_there(entry, hunk.id)]
+    if moved:
+        raise ReviewError(f"You changed the text of {', '.join(moved[:5])} since, so it is not reverted.", hint="Use the editor's undo.")
+    server.in_background(server.revert(entry, done))
+    return {"reverting": [hunk.id for hunk in done]}
+
+
+def _still_there(entry: Entry, ident: str) -> bool:
+    for review in entry.proposal.files.values():
+        lines = split_lines(review.file.text)
+        for hunk in review.hunks:
+            if hunk.id == ident:
+                return tuple(lines[hunk.start : hunk.end]) == hunk.new
+    return False
+
+
+async def _show_diff(server: RedlineServer, args: DiffArguments) -> dict[str, Any]:
+    """Write the diff, and each file's proposed text, as read-only files, and show the diff where the editor can."""
+    server.refresh_reviews()
+    entry = server.reviews.get(args.runId)
+    wanted = convert.path_of(args.uri) if args.uri else None
+    folder = state_dir() / "diffs" / args.runId
+    shown: list[str] = []
+    files: list[dict[str, str]] = []
+    for review in entry.proposal.files.values():
+        if wanted and entry.path(review.path) != wanted:
+            continue
+        proposed = review.result([hunk.id for hunk in review.hunks if hunk.state in ("pending", "conflicted", "applying")])
+        lines = difflib.unified_diff(split_lines(review.file.text), split_lines(proposed), f"a/{review.path}", f"b/{review.path}")
+        shown += [line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines]
+        copy = _read_only(folder / _flat(review.path), proposed)
+        files.append({"uri": convert.uri_of(entry.path(review.path)), "proposedUri": convert.uri_of(copy)})
+    if wanted and not files:
+        raise ReviewError(f"{args.runId} proposes nothing in {wanted.name}.")
+    diff = _read_only(folder / (f"{_flat(wanted.name)}.diff" if wanted else "proposal.diff"), "".join(shown))
+    if not server.client.own:
+        server.in_background(server.client.show_document(convert.uri_of(diff)))
+    return {"uri": convert.uri_of(diff), "files": files}
+
+
+def _flat(path: str) -> str:
+    name = path.replace("/", "__")
+    return name if len(name) < 120 else hashlib.sha256(path.encode()).hexdigest()[:16] + "__" + name[-80:]
+
+
+def _read_only(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists():
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    path.write_text(text, "utf-8", newline="")
+    path.chmod(stat.S_IRUSR)
+    return path
+
+
+# ---- the rest
+
+
+async def _sessions(server: RedlineServer, _: NoArguments) -> list[dict[str, Any]]:
+    return [
+        {
+            "sessionId": row.session,
+            "runId": row.run,
+            "startedAt": row.started_s,
+            "instruction": one_line(row.instruction, 200),
+            "model": row.model,
+            "state": row.state,
+            "tokens": row.tokens,
+        }
+        for root in server.roots()
+        for row in server.runs.workspace(root).journal.runs()
+    ]
+
+
+async def _usage(server: RedlineServer, _: NoArguments) -> dict[str, Any]:
+    return {**server.runs.status(), "runs": [{"runId": r["runId"], **r["usage"]} for r in server.runs.describe(None)]}
+
+
+async def _set_model(server: RedlineServer, args: ModelArguments) -> dict[str, str]:
+    if args.role is not None:
+        raise UsageError("Roles are not in this version.", hint="Leave `role` out.")
+    await make_model(args.model).close()
+    server.set_model(args.model)
+    return {"model": args.model}
+
+
+async def _doctor(_: RedlineServer, __: NoArguments) -> list[dict[str, Any]]:
+    from redline_agent.doctor import examine
+
+    checks = await asyncio.to_thread(examine)
+    return [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
+
+
+_COMMANDS: dict[str, tuple[type[Arguments], Handler]] = {
+    "redline.run": (RunArguments, _run),
+    "redline.runs": (MaybeRunId, _runs),
+    "redline.cancel": (RunId, _cancel),
+    "redline.steer": (SteerArguments, _steer),
+    "redline.answer": (AnswerArguments, _answer),
+    "redline.proposals": (NoArguments, _proposals),
+    "redline.accept": (DecideArguments, _accept),
+    "redline.reject": (DecideArguments, _reject),
+    "redline.revertRun": (RunId, _revert_run),
+    "redline.showDiff": (DiffArguments, _show_diff),
+    "redline.sessions": (NoArguments, _sessions),
+    "redline.usage": (NoArguments, _usage),
+    "redline.setModel": (ModelArguments, _set_model),
+    "redline.doctor": (NoArguments, _doctor),
+}
+NAMES = tuple(_COMMANDS)
+"""What `app` advertises; a test holds the two lists together."""
+

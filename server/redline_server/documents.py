@@ -1,0 +1,161 @@
+"""Open documents: their text as the editor has it, kept in lines so that a change costs what it touches.
+
+Knows positions, not LSP's types. Also remembers which directives a document brought with it, since only what was typed
+here is the user's own word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redline_agent.text import split_lines
+from redline_server.positions import Encoding, place
+
+DIRECTIVE = re.compile(
+    r"^\s*(?:#+|//+|--+|;+|%+|/\*+|<!--|\"|\*)\s*redline:\s*(?P<text>\S.*?)\s*(?:\*/|-->)?\s*$", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One content change: a range in LSP units, or None for the whole text."""
+
+    range: tuple[int, int, int, int] | None
+    text: str
+
+
+@dataclass(slots=True)
+class Document:
+    """One open document."""
+
+    uri: str
+    path: Path
+    version: int
+    lines: list[str]
+    language: str = ""
+    brought: set[str] = field(default_factory=set[str])
+    _text: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        if self._text is None:
+            self._text = "".join(self.lines)
+        return self._text
+
+    def apply(self, edits: Sequence[Edit], version: int, encoding: Encoding) -> None:
+        """Take the changes of one notification in."""
+        for edit in edits:
+            if edit.range is None:
+                self.lines = split_lines(edit.text)
+            else:
+                self._splice(edit.range, edit.text, encoding)
+            if "redline:" in edit.text.lower():
+                self._note_brought(edit.text)
+        self.version = version
+        self._text = None
+
+    def _splice(self, where: tuple[int, int, int, int], text: str, encoding: Encoding) -> None:
+        lines = self.lines
+        first, start = place(lines, where[0], where[1], encoding)
+        last, end = place(lines, where[2], where[3], encoding)
+        if (last, end) < (first, start):
+            last, end = first, start
+        head = lines[first][:start] if first < len(lines) else ""
+        tail = lines[last][end:] if last < len(lines) else ""
+        # "\r" and "\n" that come to stand together become one line end.
+        if not head and first > 0 and lines[first - 1].endswith("\r"):
+            first -= 1
+            head = lines[first]
+        stop = last + 1
+        if not tail and stop < len(lines):
+            tail = lines[stop]
+            stop += 1
+        joined = head + text + tail
+        if joined.endswith("\r") and stop < len(lines):
+            joined += lines[stop]
+            stop += 1
+        lines[first:stop] = split_lines(joined)
+
+    def directives(self) -> list[tuple[int, str]]:
+        """Each directive's line (from 0) and instruction."""
+        return [(at, found["text"]) for at, line in enumerate(self.lines) if (found := directive_in(line))]
+
+    def _note_brought(self, inserted: str) -> None:
+        """A directive inserted whole that the file on the disk has already came from the file, not from the user."""
+        try:
+            saved = self.path.read_text("utf-8", "replace")
+        except OSError:
+            return
+        for line in inserted.splitlines():
+            found = directive_in(line)
+            if found and found["text"] in saved:
+                self.brought.add(found["text"])
+
+
+def directive_in(line: str) -> re.Match[str] | None:
+    """Return the directive that a line holds, its instruction as group `text`."""
+    return DIRECTIVE.match(line) if "redline:" in line.lower() else None
+
+
+class Documents:
+    """All open documents, by URI and by real path."""
+
+    def __init__(self) -> None:
+        self.encoding: Encoding = "utf-16"
+        self._by_uri: dict[str, Document] = {}
+        self._by_path: dict[str, Document] = {}
+
+    def open(self, uri: str, path: Path, version: int, text: str, language: str) -> Document:
+        """Take a document in; a second open replaces the first."""
+        document = Document(uri, path, version, split_lines(text), language)
+        document.brought = {words for _, words in document.directives()}
+        self._by_uri[uri] = document
+        self._by_path[str(path)] = document
+        return document
+
+    def change(self, uri: str, version: int, edits: Sequence[Edit]) -> Document | None:
+        """Apply a change; None when the document was never opened."""
+        document = self._by_uri.get(uri)
+        if document is not None:
+            document.apply(edits, version, self.encoding)
+        return document
+
+    def close(self, uri: str) -> Document | None:
+        """Forget a document."""
+        document = self._by_uri.pop(uri, None)
+        if document is not None:
+            self._by_path.pop(str(document.path), None)
+        return document
+
+    def get(self, uri: str) -> Document | None:
+        """Return the open document of a URI."""
+        return self._by_uri.get(uri)
+
+    def at(self, path: Path) -> Document | None:
+        """Return the open document of a real path."""
+        return self._by_path.get(str(path))
+
+    def all(self) -> list[Document]:
+        """Return the open documents."""
+        return list(self._by_uri.values())
+
+
+class FolderBuffers:
+    """The open documents beneath one folder, as the agent's overlay needs them."""
+
+    def __init__(self, documents: Documents, root: Path) -> None:
+        self._documents = documents
+        self._root = root
+
+    def open_text(self, path: str) -> tuple[str, int] | None:
+        """Text and version of the open document at a relative path."""
+        document = self._documents.at(self._root / path)
+        return (document.text, document.version) if document else None
+
+    def open_paths(self) -> list[str]:
+        """Relative paths of the open documents beneath the folder."""
+        return [d.path.relative_to(self._root).as_posix() for d in self._documents.all() if d.path.is_relative_to(self._root)]

@@ -1,0 +1,173 @@
+"""The pending proposals of this server, kept in step with the documents and the disk. Knows no LSP types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redline_agent.errors import RedlineError, ReviewError
+from redline_agent.safety.paths import Resolver
+from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk, Proposal
+from redline_agent.workspace.textfile import decode
+from redline_server.documents import Documents
+
+ENTRIES_MAX = 50
+SHOWN = frozenset({"pending", "applying", "unconfirmed", "conflicted", "stale"})
+
+
+@dataclass(slots=True)
+class Entry:
+    """One proposal over one folder; `disk` remembers what each unopened file looked like."""
+
+    proposal: Proposal
+    resolver: Resolver
+    disk: dict[str, tuple[int, int] | None] = field(default_factory=dict[str, "tuple[int, int] | None"])
+
+    @property
+    def root(self) -> Path:
+        """The workspace folder."""
+        return self.resolver.root
+
+    def path(self, relative: str) -> Path:
+        """Return the real place of a path of the proposal."""
+        return self.root / relative
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A hunk with all that it belongs to."""
+
+    entry: Entry
+    review: FileReview
+    hunk: Hunk
+
+
+class Reviews:
+    """All proposals, newest last; the oldest decided ones are forgotten beyond ENTRIES_MAX."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self.entries: dict[str, Entry] = {}
+
+    def add(self, proposal: Proposal, resolver: Resolver) -> Entry:
+        """Take a new proposal in."""
+        entry = Entry(proposal, resolver)
+        self.entries[proposal.run] = entry
+        for run in list(self.entries):
+            if len(self.entries) <= ENTRIES_MAX:
+                break
+            if not self.entries[run].proposal.open:
+                del self.entries[run]
+        return entry
+
+    def get(self, run: str) -> Entry:
+        """Return a proposal; raises ReviewError when there is none of that run."""
+        entry = self.entries.get(run)
+        if entry is None:
+            raise ReviewError(f"There is no proposal of run {run!r}.", hint="redline.proposals lists them.")
+        return entry
+
+    def refresh(self, only: Path | None = None) -> list[Entry]:
+        """Bring every file to the text that the editor, or the disk, has now; returns the entries that changed."""
+        changed: list[Entry] = []
+        for entry in self.entries.values():
+            moved = [self._follow(entry, r) for r in entry.proposal.files.values() if only in (None, entry.path(r.path))]
+            if any(moved):
+                entry.proposal.revision += 1
+                changed.append(entry)
+        return changed
+
+    def _follow(self, entry: Entry, review: FileReview) -> bool:
+        document = self._documents.at(entry.path(review.path))
+        if document is not None:
+            entry.disk.pop(review.path, None)
+            return _unstale(review) | review.follow(document.text)
+        seen = _signature(entry.path(review.path))
+        if review.path in entry.disk and entry.disk[review.path] == seen:
+            return False
+        entry.disk[review.path] = seen
+        try:
+            data = entry.resolver.read_bytes(review.path)
+            text = decode(data, review.path).text if data is not None else None
+        except RedlineError:
+            text = None
+        if text == review.file.text:
+            return _unstale(review)
+        if text is not None and (review.recognises(text) or not any(h.state in OPEN | {"stale"} for h in review.hunks)):
+            return review.follow(text)
+        return _stale(review)
+
+    def hunks(self, path: Path) -> Iterator[Place]:
+        """Each hunk of a file that is still shown."""
+        for entry in self.entries.values():
+            for review in entry.proposal.files.values():
+                if entry.path(review.path) == path:
+                    yield from (Place(entry, review, hunk) for hunk in review.hunks if hunk.state in SHOWN)
+
+    def paths(self) -> set[Path]:
+        """Every file that some proposal has hunks in."""
+        return {entry.path(review.path) for entry in self.entries.values() for review in entry.proposal.files.values()}
+
+    def select(self, run: str, wanted: list[str] | str, revision: int | None, *, to_accept: bool) -> list[Hunk | FileOperation]:
+        """Return the items that a decision is for, checked; raises ReviewError with what is wrong, and nothing changes."""
+        self.refresh()
+        entry = self.get(run)
+        proposal = entry.proposal
+        if revision is not None and revision != proposal.revision:
+            raise ReviewError(
+                f"The proposal has moved on (revision {proposal.revision}, not {revision}).", hint="Look at it again."
+            )
+        if isinstance(wanted, str):
+            if to_accept:
+                return [item for item in proposal.items if item.state in OPEN and not item.badge]
+            return [item for item in proposal.items if item.state in SHOWN | OPEN]
+        by_id = {item.id: item for item in proposal.items}
+        for ident in wanted:
+            if ident not in by_id:
+                raise ReviewError(f"The proposal of {run} has no hunk {ident!r}.")
+            _check_state(by_id[ident], to_accept=to_accept)
+        return [by_id[ident] for ident in dict.fromkeys(wanted)]
+
+
+_WHY = {
+    "conflicted": "you changed the same text since; user text wins",
+    "stale": "its file changed outside the editor",
+    "accepted": "it was accepted already",
+    "rejected": "it was rejected already",
+    "applying": "it is being applied",
+    "unconfirmed": "it was sent to the editor, which has not confirmed it",
+}
+
+
+def _check_state(item: Hunk | FileOperation, *, to_accept: bool) -> None:
+    allowed = OPEN if to_accept else SHOWN | OPEN
+    if item.state not in allowed or (not to_accept and item.state == "applying"):
+        verb = "accepted" if to_accept else "rejected"
+        raise ReviewError(f"{item.id} cannot be {verb}: {_WHY.get(item.state, item.state)}.")
+
+
+def _signature(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _stale(review: FileReview) -> bool:
+    changed = False
+    for hunk in review.hunks:
+        if hunk.state in OPEN:
+            hunk.state = "stale"
+            changed = True
+    return changed
+
+
+def _unstale(review: FileReview) -> bool:
+    changed = False
+    for hunk in review.hunks:
+        if hunk.state == "stale":
+            hunk.state = "pending"
+            changed = True
+    return changed
