@@ -176,7 +176,7 @@ def show_proposal(console: Console, proposal: Proposal) -> None:
 def show_hunk(console: Console, hunk: Hunk) -> None:
     """Print one hunk as a small diff."""
     badge = f"  [! {hunk.badge}]" if hunk.badge else ""
-    console.print(RichText(f"  {hunk.id}  line {hunk.start + 1}: {escape_hidden(hunk.reason)}{badge}", style="cyan"))
+    console.print(RichText(f"  {hunk.id}  line {hunk.start + 1}: {escape_hidden(hunk.reason)}{badge}", style="cyan"), soft_wrap=True)
     for sign, style, lines in (("-", "red", hunk.old), ("+", "green", hunk.new)):
         for line in lines:
             console.print(RichText(f"    {sign}{escape_hidden(line.rstrip(chr(13) + chr(10)))}", style=style), soft_wrap=True)
@@ -202,7 +202,7 @@ def show_proof(console: Console, proposal: Proposal) -> None:
         if not item.ok:
             style = "red" if item.ok is False else "yellow"
             where = f"{item.path}: " if item.path else ""
-            console.print(RichText(f"Proof: {where}{item.check}: {item.state}: {escape_hidden(item.detail)}", style=style))
+            console.print(RichText(f"Proof: {where}{item.check}: {item.state}: {escape_hidden(item.detail)}", style=style), soft_wrap=True)
 
 
 def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Console) -> None:
@@ -232,7 +232,7 @@ def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Consol
 def _closing(console: Console, run: Run, ended: RunEnded, wish: Wish) -> None:
     console.print()
     if ended.answer:
-        console.print(RichText(escape_hidden(ended.answer)))
+        console.print(RichText(escape_hidden(ended.answer)), soft_wrap=True)
     style = "green" if ended.state in ("proposed", "answered") else "red"
     cost = f", ${ended.cost_usd:.4f}" if ended.cost_usd else ""
     console.print(RichText(f"[{ended.state}] {plural(ended.turns, 'turn')}, {ended.tokens:,} tokens{cost}", style=style))

@@ -48,20 +48,37 @@ class Rule:
     reason: str
     paths: GitIgnoreSpec
 
+    def speaks_of(self, path: str) -> bool:
+        """Whether a pattern matches the path or a folder above it, whatever the case."""
+        return self.paths.match_file(path.casefold())
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """Names of files that run later; `names` are of the file itself, `paths` of a folder above it too."""
+
+    reason: str
+    names: GitIgnoreSpec
+    paths: GitIgnoreSpec
+
+    def speaks_of(self, path: str) -> bool:
+        """Whether the file is one of them."""
+        path = path.casefold()
+        return self.names.match_file(path.rsplit("/", 1)[-1]) or self.paths.match_file(path)
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """All rules, and the badges of files that run later."""
 
     rules: tuple[Rule, ...]
-    badges: tuple[Rule, ...]
+    badges: tuple[Badge, ...]
 
 
 def decide(access: Access, rules: Rules) -> Decision:
     """Return the first rule's verdict that speaks of this effect on this path; blocked where none does."""
-    path = access.path.casefold()
     for rule in rules.rules:
-        if access.effect in rule.effects and rule.paths.match_file(path):
+        if access.effect in rule.effects and rule.speaks_of(access.path):
             return Decision(rule.verdict, rule.id, rule.reason)
     return Decision("block", "default", "no rule allows it")
 
@@ -77,9 +94,9 @@ def decide_all(accesses: Sequence[Access], rules: Rules) -> tuple[Access, Decisi
 
 def badge(path: str, new_text: str, rules: Rules) -> str:
     """Why a bulk accept must leave this file's change for a single decision; "" when it need not."""
-    for rule in rules.badges:
-        if rule.paths.match_file(path.casefold()):
-            return rule.reason
+    for each in rules.badges:
+        if each.speaks_of(path):
+            return each.reason
     if has_hidden(new_text):
         return "the new text has invisible or control characters"
     if '"$schema"' in new_text and "://" in new_text:
@@ -91,14 +108,18 @@ def badge(path: str, new_text: str, rules: Rules) -> str:
 def built_in_rules() -> Rules:
     """Return the rules that come with Redline."""
     data = tomllib.loads(files("redline_agent.safety").joinpath("rules.toml").read_text("utf-8"))
-    return Rules(tuple(map(_rule, data["rule"])), tuple(map(_rule, data["badge"])))
+    return Rules(tuple(map(_rule, data["rule"])), tuple(map(_badge, data["badge"])))
 
 
 def _rule(entry: dict[str, Any]) -> Rule:
-    return Rule(
-        id=entry["id"],
-        effects=frozenset(entry.get("effects", ())),
-        verdict=entry.get("verdict", "allow"),
-        reason=entry["reason"],
-        paths=GitIgnoreSpec.from_lines(line.casefold() for line in entry["paths"]),
-    )
+    return Rule(entry["id"], frozenset(entry["effects"]), entry["verdict"], entry["reason"], _spec(entry["paths"]))
+
+
+def _badge(entry: dict[str, Any]) -> Badge:
+    patterns: list[str] = entry["paths"]
+    names = [pattern for pattern in patterns if "/" not in pattern]
+    return Badge(entry["reason"], _spec(names), _spec([pattern for pattern in patterns if "/" in pattern]))
+
+
+def _spec(patterns: list[str]) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(pattern.casefold() for pattern in patterns)

@@ -109,6 +109,8 @@ def _rename(
     if not target.scope:
         changed = {p: _export(text, name, new) for p, text in changed.items()}
     unproven = _unproven(having, changed, unsure, word, broken)
+    if not target.scope or target.in_class:
+        unproven += _others(python, changed, {(p, n) for p, n, _, _ in unproven}, name)
     uses = sum(len(word.findall(having[p])) - len(word.findall(text)) for p, text in changed.items())
     return {"texts": changed, "unproven": unproven[:_LISTED_MAX], "unproven_count": len(unproven), "uses": uses}
 
@@ -263,14 +265,31 @@ def _unproven(
     return out
 
 
+def _others(
+    python: dict[str, str], changed: dict[str, str], listed: set[tuple[str, int]], name: str
+) -> list[tuple[str, int, str, str]]:
+    """Each other file's first use of the same name as code, which rope takes for another symbol."""
+    out: list[tuple[str, int, str, str]] = []
+    for path in sorted(python.keys() - changed.keys()):
+        for token in _tokens(python[path]):
+            if token.type == tokenize.NAME and token.string == name and (path, token.start[0]) not in listed:
+                out.append((path, token.start[0], token.line.strip()[:160], "taken for another symbol of that name"))
+                break
+    return out
+
+
+def _tokens(text: str) -> list[tokenize.TokenInfo]:
+    try:
+        return list(tokenize.generate_tokens(StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return []
+
+
 def _mentions(text: str, word: re.Pattern[str]) -> list[tuple[int, str]]:
     found: dict[int, str] = {}
-    try:
-        for token in tokenize.generate_tokens(StringIO(text).readline):
-            if token.type in (tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", -1)):
-                for i, shown in enumerate(token.string.split("\n")):
-                    if word.search(shown):
-                        found[token.start[0] + i] = shown.strip()[:160]
-    except (tokenize.TokenError, SyntaxError):
-        pass
+    for token in _tokens(text):
+        if token.type in (tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", -1)):
+            for i, shown in enumerate(token.string.split("\n")):
+                if word.search(shown):
+                    found[token.start[0] + i] = shown.strip()[:160]
     return sorted(found.items())
