@@ -1,5 +1,6 @@
 """A raw JSON-RPC client: sends anything, well formed or not, and keeps all that comes back."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -15,8 +16,17 @@ class RawClient:
     def __init__(self, cwd: Path, *, command=None, env=None, answer=True):
         command = command or [sys.executable, "-m", "redline_server", "serve"]
         self.process = subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "REDLINE_STATE_DIR": str(cwd.parent / "state"), "REDLINE_CONFIG": "", **(env or {})},
+            command,
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={
+                **os.environ,
+                "REDLINE_STATE_DIR": str(cwd.parent / "state"),
+                "REDLINE_CONFIG": "",
+                **(env or {}),
+            },
         )
         self.answer = answer
         self.messages = []
@@ -79,10 +89,8 @@ class RawClient:
 
     def send(self, message):
         body = json.dumps({"jsonrpc": "2.0", **message}).encode()
-        try:
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self.send_bytes(b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        except (BrokenPipeError, ValueError):
-            pass
 
     def notify(self, method, params):
         self.send({"method": method, "params": params})
@@ -136,7 +144,10 @@ class RawClient:
         text = path.read_bytes().decode() if text is None else text
         uri = path.as_uri()
         self.documents[uri] = [1, text]
-        self.notify("textDocument/didOpen", {"textDocument": {"uri": uri, "languageId": language, "version": 1, "text": text}})
+        self.notify(
+            "textDocument/didOpen",
+            {"textDocument": {"uri": uri, "languageId": language, "version": 1, "text": text}},
+        )
         return uri
 
     def replace(self, uri, text):
@@ -153,7 +164,8 @@ class RawClient:
         """What a faithful editor does (utf-16 columns are not needed by these tests: ASCII)."""
         edit = params["edit"]
         changes = edit.get("documentChanges") or [
-            {"textDocument": {"uri": uri, "version": None}, "edits": edits} for uri, edits in (edit.get("changes") or {}).items()
+            {"textDocument": {"uri": uri, "version": None}, "edits": edits}
+            for uri, edits in (edit.get("changes") or {}).items()
         ]
         for change in changes:
             if "kind" in change:
@@ -202,7 +214,9 @@ class RawClient:
 
     def ended(self, run, timeout=60):
         return self.wait(
-            lambda: next((r for r in self.do("redline.runs", {"runId": run}) if r["outcome"]), None), timeout, "the run's end"
+            lambda: next((r for r in self.do("redline.runs", {"runId": run}) if r["outcome"]), None),
+            timeout,
+            "the run's end",
         )
 
     def proposal(self, run):
@@ -224,10 +238,8 @@ class RawClient:
                 self.process.kill()
         self.process.wait(10)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            try:
+            with contextlib.suppress(OSError):
                 stream.close()
-            except OSError:
-                pass
 
     def __enter__(self):
         return self
@@ -243,8 +255,13 @@ def apply_text_edits(text, edits):
         line = min(position["line"], len(lines))
         return sum(len(each) + 1 for each in lines[:line]) + position["character"]
 
-    for edit in sorted(edits, key=lambda e: (e["range"]["start"]["line"], e["range"]["start"]["character"]), reverse=True):
-        start, end = min(len(text), offset(edit["range"]["start"])), min(len(text), offset(edit["range"]["end"]))
+    for edit in sorted(
+        edits, key=lambda e: (e["range"]["start"]["line"], e["range"]["start"]["character"]), reverse=True
+    ):
+        start, end = (
+            min(len(text), offset(edit["range"]["start"])),
+            min(len(text), offset(edit["range"]["end"])),
+        )
         text = text[:start] + edit["newText"] + text[end:]
     return text
 
@@ -257,7 +274,9 @@ CAPABILITIES = {
         "codeLens": {"refreshSupport": True},
     },
     "textDocument": {
-        "codeAction": {"codeActionLiteralSupport": {"codeActionKind": {"valueSet": ["quickfix", "refactor", "source"]}}},
+        "codeAction": {
+            "codeActionLiteralSupport": {"codeActionKind": {"valueSet": ["quickfix", "refactor", "source"]}}
+        },
         "codeLens": {},
         "hover": {"contentFormat": ["markdown"]},
         "publishDiagnostics": {},

@@ -5,20 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from redline_agent.errors import RedlineError, UsageError
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add this module's subcommands to a parser."""
+def add_commands(commands: Any) -> None:
+    """Add this module's subcommands to a parser's subparsers."""
     run = commands.add_parser(
         "run",
         help="ask for a change and see the proposal",
-        description="Run one task without an editor. Without --accept or --review nothing is changed: the proposal waits"
-        " for `redline review`.",
+        description="Run one task without an editor. Without --accept or --review nothing is changed:"
+        " the proposal waits for `redline review`.",
         epilog='Examples:\n  redline run "rename parse_args to parse_arguments"\n'
         '  redline run "modernise syntax" src --accept\n  redline run "remove unused; organise imports" --check\n'
-        "Exit codes: 0 done, 1 failed or refused (or --check found changes), 2 usage, 3 a limit was reached, 130 cancelled.",
+        "Exit codes: 0 done, 1 failed or refused (or --check found changes), 2 usage, 3 a limit was reached,"
+        " 130 cancelled.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("task", help="what to do, in words")
@@ -34,17 +36,23 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run.add_argument("--max-cost", type=_positive, metavar="USD", help="limit of cost in US dollars")
     run.set_defaults(handler=_run)
 
-    review = commands.add_parser("review", help="decide on pending proposals", description="Decide on each pending hunk.")
+    review = commands.add_parser(
+        "review", help="decide on pending proposals", description="Decide on each pending hunk."
+    )
     review.add_argument("--folder", default=".", help="the workspace folder (default: the current one)")
     review.add_argument("--json", action="store_true", help="print the pending proposals as JSON")
     review.set_defaults(handler=_review)
 
-    sessions = commands.add_parser("sessions", help="list past runs", description="List this folder's runs, newest first.")
+    sessions = commands.add_parser(
+        "sessions", help="list past runs", description="List this folder's runs, newest first."
+    )
     sessions.add_argument("--folder", default=".", help="the workspace folder (default: the current one)")
     sessions.add_argument("--json", action="store_true", help="print as JSON")
     sessions.set_defaults(handler=_sessions)
 
-    doctor = commands.add_parser("doctor", help="check the installation", description="Say what works here and what does not.")
+    doctor = commands.add_parser(
+        "doctor", help="check the installation", description="Say what works here and what does not."
+    )
     doctor.add_argument("--json", action="store_true", help="print as JSON")
     doctor.set_defaults(handler=_doctor)
 
@@ -99,7 +107,13 @@ def _review(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from redline_agent.headless import open_workspace, pending_proposals, proposal_json, review_in_terminal, show_proposal
+    from redline_agent.headless import (
+        open_workspace,
+        pending_proposals,
+        proposal_json,
+        review_in_terminal,
+        show_proposal,
+    )
 
     workspace = open_workspace(Path(args.folder))
     proposals = pending_proposals(workspace)

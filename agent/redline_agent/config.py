@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import platformdirs
 
@@ -53,17 +53,18 @@ def merge(config: Config, data: Mapping[str, Any], where: str) -> Config:
     """Return the configuration with settings laid over it; raises ConfigError on unknown or wrong ones."""
     unknown = set(data) - {"model", "limits"}
     if unknown:
-        raise ConfigError(f"{where} has the unknown setting {sorted(unknown)[0]!r}.", hint="Known: model, limits.")
+        raise ConfigError(f"{where} has the unknown setting {min(unknown)!r}.", hint="Known: model, limits.")
     model = data.get("model", config.model)
     if not isinstance(model, str):
         raise ConfigError(f"{where}: model must be a string.")
     return Config(model, with_limits(config.limits, data.get("limits", {}), where))
 
 
-def with_limits(limits: Limits, data: Any, where: str) -> Limits:
+def with_limits(limits: Limits, given: Any, where: str) -> Limits:
     """Return the limits with others laid over them."""
-    if not isinstance(data, Mapping):
+    if not isinstance(given, Mapping):
         raise ConfigError(f"{where}: limits must be a table.")
+    data = cast("Mapping[str, Any]", given)
     known = {entry.name for entry in fields(Limits)}
     for name, value in data.items():
         if name not in known:

@@ -27,13 +27,25 @@ class Check:
 
 def examine(env: Mapping[str, str] = os.environ) -> list[Check]:
     """Run every check; none of them raises."""
-    checks: list[Callable[[Mapping[str, str]], Check]] = [_python, _packages, _config, _state, _model, _sandbox, _editors]
+    checks: list[Callable[[Mapping[str, str]], Check]] = [
+        _python,
+        _packages,
+        _config,
+        _state,
+        _model,
+        _sandbox,
+        _editors,
+    ]
     return [check(env) for check in checks]
 
 
 def _python(_: Mapping[str, str]) -> Check:
     good = sys.version_info >= (3, 11)
-    return Check("python", good, f"{platform.python_version()} on {platform.system()}" + ("" if good else "; 3.11 is needed"))
+    return Check(
+        "python",
+        good,
+        f"{platform.python_version()} on {platform.system()}" + ("" if good else "; 3.11 is needed"),
+    )
 
 
 def _packages(_: Mapping[str, str]) -> Check:

@@ -150,7 +150,10 @@ def _shower(console: Console) -> Callable[[Event], None]:
                 console.print(RichText("  … " + escape_hidden(event.title), style="dim"))
             case ToolFinished():
                 style = "red" if event.result.error else "green"
-                console.print(RichText("  ✓ " if not event.result.error else "  ✗ ", style=style) + RichText(escape_hidden(event.summary)))
+                console.print(
+                    RichText("  ✓ " if not event.result.error else "  ✗ ", style=style)
+                    + RichText(escape_hidden(event.summary))
+                )
             case Retrying():
                 console.print(RichText(f"  … {event.reason} Trying again in {event.wait_s:.0f} s.", style="yellow"))
             case TextDelta() | _:
@@ -176,10 +179,16 @@ def show_proposal(console: Console, proposal: Proposal) -> None:
 def show_hunk(console: Console, hunk: Hunk) -> None:
     """Print one hunk as a small diff."""
     badge = f"  [! {hunk.badge}]" if hunk.badge else ""
-    console.print(RichText(f"  {hunk.id}  line {hunk.start + 1}: {escape_hidden(hunk.reason)}{badge}", style="cyan"), soft_wrap=True)
+    console.print(
+        RichText(f"  {hunk.id}  line {hunk.start + 1}: {escape_hidden(hunk.reason)}{badge}", style="cyan"),
+        soft_wrap=True,
+    )
     for sign, style, lines in (("-", "red", hunk.old), ("+", "green", hunk.new)):
         for line in lines:
-            console.print(RichText(f"    {sign}{escape_hidden(line.rstrip(chr(13) + chr(10)))}", style=style), soft_wrap=True)
+            console.print(
+                RichText(f"    {sign}{escape_hidden(line.rstrip(chr(13) + chr(10)))}", style=style),
+                soft_wrap=True,
+            )
 
 
 def show_operation(console: Console, op: FileOperation) -> None:
@@ -202,7 +211,10 @@ def show_proof(console: Console, proposal: Proposal) -> None:
         if not item.ok:
             style = "red" if item.ok is False else "yellow"
             where = f"{item.path}: " if item.path else ""
-            console.print(RichText(f"Proof: {where}{item.check}: {item.state}: {escape_hidden(item.detail)}", style=style), soft_wrap=True)
+            console.print(
+                RichText(f"Proof: {where}{item.check}: {item.state}: {escape_hidden(item.detail)}", style=style),
+                soft_wrap=True,
+            )
 
 
 def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Console) -> None:
@@ -216,7 +228,10 @@ def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Consol
     for index, item in enumerate(pending):
         (show_hunk(console, item) if isinstance(item, Hunk) else show_operation(console, item))
         answer = RichPrompt.ask(
-            f"{item.path} {item.id}: [a]ccept, [r]eject, [s]kip, accept [A]ll, [q]uit", choices=["a", "r", "s", "A", "q"], default="s", console=console
+            f"{item.path} {item.id}: [a]ccept, [r]eject, [s]kip, accept [A]ll, [q]uit",
+            choices=["a", "r", "s", "A", "q"],
+            default="s",
+            console=console,
         )
         if answer == "q":
             break
@@ -226,7 +241,9 @@ def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Consol
         (accepted if answer == "a" else rejected if answer == "r" else []).append(item.id)
     reject(workspace, proposal, rejected)
     accept(workspace, proposal, accepted)
-    console.print(f"{len(accepted)} accepted, {len(rejected)} rejected, {sum(i.state == 'pending' for i in proposal.items)} left.")
+    console.print(
+        f"{len(accepted)} accepted, {len(rejected)} rejected, {sum(i.state == 'pending' for i in proposal.items)} left."
+    )
 
 
 def _closing(console: Console, run: Run, ended: RunEnded, wish: Wish) -> None:
@@ -235,7 +252,9 @@ def _closing(console: Console, run: Run, ended: RunEnded, wish: Wish) -> None:
         console.print(RichText(escape_hidden(ended.answer)), soft_wrap=True)
     style = "green" if ended.state in ("proposed", "answered") else "red"
     cost = f", ${ended.cost_usd:.4f}" if ended.cost_usd else ""
-    console.print(RichText(f"[{ended.state}] {plural(ended.turns, 'turn')}, {ended.tokens:,} tokens{cost}", style=style))
+    console.print(
+        RichText(f"[{ended.state}] {plural(ended.turns, 'turn')}, {ended.tokens:,} tokens{cost}", style=style)
+    )
     if run.proposal and run.proposal.open and not (wish.accept or wish.check):
         console.print(f"{plural(len(run.proposal.items), 'change')} pending. Decide with: redline review")
 

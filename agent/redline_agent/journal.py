@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,12 +144,13 @@ class Journal:
         self._db.close()
 
     @contextmanager
-    def _guarded(self, verb: str) -> Iterator[None]:
+    def _guarded(self, verb: str) -> Generator[None]:
         try:
             yield
         except sqlite3.Error as error:
             raise JournalError(
-                f"The journal {self.path} could not be {verb}: {error}.", hint="Check the disk's space and permissions."
+                f"The journal {self.path} could not be {verb}: {error}.",
+                hint="Check the disk's space and permissions.",
             ) from error
 
 

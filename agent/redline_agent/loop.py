@@ -17,7 +17,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from redline_agent.context.view import view
-from redline_agent.errors import ContextOverflow, LimitReached, ModelError, ModelUnavailable, RedlineError, ToolError
+from redline_agent.errors import (
+    ContextOverflow,
+    LimitReached,
+    ModelError,
+    ModelUnavailable,
+    RedlineError,
+    ToolError,
+)
 from redline_agent.events import (
     Durable,
     Event,
@@ -56,7 +63,7 @@ CUT = "Your reply was cut off at its length limit, so nothing in it was carried 
 
 @dataclass(slots=True)
 class Loop:
-    """One run's loop. `history` is every durable event of the session so far, and grows; `record` writes the journal."""
+    """One run's loop. `history` is every durable event of the session so far; `record` writes the journal."""
 
     model: Model
     prompt: Prompt
@@ -131,7 +138,9 @@ class Loop:
             except ModelUnavailable as error:
                 wait_s = _wait_s(error, attempt)
                 if attempt > RETRIES_MAX or wait_s > self.meter.seconds_left():
-                    raise ModelError(f"{error.message} Gave up after {attempt} tries.", hint="Try again later.") from error
+                    raise ModelError(
+                        f"{error.message} Gave up after {attempt} tries.", hint="Try again later."
+                    ) from error
                 yield Retrying(reason=error.message, wait_s=wait_s, attempt=attempt)
                 await asyncio.sleep(wait_s)
 
@@ -149,11 +158,16 @@ class Loop:
                 self.answer = reply.note or reply.text or "The model refused the request."
                 return True
             case "context_exceeded":
-                raise ContextOverflow("The conversation no longer fits the model's window.", hint="Start a new session.")
+                raise ContextOverflow(
+                    "The conversation no longer fits the model's window.", hint="Start a new session."
+                )
             case "max_tokens":
                 self._cut += 1
                 if self._cut >= CUT_REPLIES_MAX:
-                    raise ModelError(f"{self._cut} replies in a row were cut at their length limit.", hint="Ask for less at once.")
+                    raise ModelError(
+                        f"{self._cut} replies in a row were cut at their length limit.",
+                        hint="Ask for less at once.",
+                    )
                 self._keep(Said(text=Text(text=CUT, label=REDLINE)))
                 return False
             case "pause_turn":
@@ -229,7 +243,9 @@ def _validated(tool: Tool[Any], call: ToolCall) -> Any:
     try:
         values = json.loads(call.arguments)
     except ValueError as error:
-        raise ToolError(f"The arguments of {call.name} are not valid JSON: {error}.", hint="Send the call again, whole.") from error
+        raise ToolError(
+            f"The arguments of {call.name} are not valid JSON: {error}.", hint="Send the call again, whole."
+        ) from error
     try:
         return tool.input.model_validate(values)
     except ValidationError as error:

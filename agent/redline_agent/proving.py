@@ -21,9 +21,21 @@ async def prove(overlay: Overlay) -> list[ProofItem]:
     """Check every changed file: does it parse, and which diagnostics does the change introduce."""
     changed = {path: t for path, t in sorted(overlay.touched.items()) if t.text is not None and t.edits}
     items = [item for path, touched in changed.items() if (item := _parses(path, touched)) is not None]
-    items += [item for path, touched in changed.items() if path.endswith((".py", ".pyi")) for item in [await _lint(overlay, path, touched)]]
+    items += [
+        item
+        for path, touched in changed.items()
+        if path.endswith((".py", ".pyi"))
+        for item in [await _lint(overlay, path, touched)]
+    ]
     if changed:
-        items.append(ProofItem("tests", "unavailable", None, "Tests were not run: this version has no sandbox to run them in."))
+        items.append(
+            ProofItem(
+                "tests",
+                "unavailable",
+                None,
+                "Tests were not run: this version has no sandbox to run them in.",
+            )
+        )
     return items
 
 

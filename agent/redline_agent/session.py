@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +87,7 @@ class Workspace:
         """Return a run that has not begun."""
         return Run(new_id("run"), session or new_id("session"), task, model.name, Meter(config.limits))
 
-    async def carry_out(self, run: Run, model: Model) -> AsyncIterator[Event]:
+    async def carry_out(self, run: Run, model: Model) -> AsyncGenerator[Event]:
         """Carry a run out, to its RunEnded; the journal has one even when the caller cancels."""
         try:
             async for event in self._carry_out(run, model):
@@ -121,7 +121,14 @@ class Workspace:
         yield started
         _remove_directive(run.task, overlay)
         run.loop = Loop(
-            model, prompt, by_name(), self.rules, overlay, run.meter, [*history, started], lambda event: self._record(run, event)
+            model,
+            prompt,
+            by_name(),
+            self.rules,
+            overlay,
+            run.meter,
+            [*history, started],
+            lambda event: self._record(run, event),
         )
         notes: list[str] = []
         async for event in run.loop.run():
@@ -134,7 +141,13 @@ class Workspace:
         yield Working(text="Proving the proposal")
         proof = await prove(overlay)
         run.proposal = propose(
-            overlay, run=run.id, session=run.session, instruction=run.task.instruction, rules=self.rules, proof=proof, notes=notes
+            overlay,
+            run=run.id,
+            session=run.session,
+            instruction=run.task.instruction,
+            rules=self.rules,
+            proof=proof,
+            notes=notes,
         )
         if not run.proposal.items:
             run.proposal = None
@@ -152,7 +165,12 @@ class Workspace:
         run.state, run.answer, run.limit = state, answer, limit
         meter = run.meter
         ended = RunEnded(
-            state=state, answer=answer, limit=limit, turns=meter.turns, tokens=meter.tokens, cost_usd=meter.cost_usd
+            state=state,
+            answer=answer,
+            limit=limit,
+            turns=meter.turns,
+            tokens=meter.tokens,
+            cost_usd=meter.cost_usd,
         )
         self._record(run, ended)
         return ended

@@ -19,7 +19,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=_version())
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     serve = commands.add_parser(
-        "serve", help="be the language server, on standard input and output", description="Speak LSP on stdio."
+        "serve",
+        help="be the language server, on standard input and output",
+        description="Speak LSP on stdio.",
     )
     serve.add_argument("--stdio", action="store_true", help="accepted and ignored: stdio is the only way")
     serve.add_argument("--log", metavar="FILE", help="write a log there (default: warnings on standard error)")
@@ -28,11 +30,13 @@ def parser() -> argparse.ArgumentParser:
     tour = commands.add_parser(
         "try",
         help="the tour: real code, the real server, review in the terminal",
-        description="Copy a real package's source to a scratch folder, ask the server for a rename and a clean-up with the"
-        " built-in engine, and review each hunk here. No key, no network.",
+        description="Copy a real package's source to a scratch folder, ask the server for a rename and a clean-up"
+        " with the built-in engine, and review each hunk here. No key, no network.",
     )
     tour.add_argument("--yes", action="store_true", help="accept everything without asking")
-    tour.add_argument("--model", default="", help="another model than the built-in engine (or the one whose key is set)")
+    tour.add_argument(
+        "--model", default="", help="another model than the built-in engine (or the one whose key is set)"
+    )
     tour.set_defaults(handler=_try)
     add_commands(commands)
     return top

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lsprotocol import types as lsp
-
 from redline_agent.errors import RedlineError
 from redline_agent.text import plural
 from redline_agent.workspace.applying import Write, move_file, write_files
 from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk
+
 from redline_server import convert
 from redline_server.client import Client
 from redline_server.documents import Documents
@@ -39,7 +39,9 @@ class _Sent:
 class Acceptor:
     """Carries accepted items out, one accept after the other."""
 
-    def __init__(self, client: Client, documents: Documents, reviews: Reviews, changed: Callable[[Entry], None]) -> None:
+    def __init__(
+        self, client: Client, documents: Documents, reviews: Reviews, changed: Callable[[Entry], None]
+    ) -> None:
         self._client = client
         self._documents = documents
         self._reviews = reviews
@@ -69,7 +71,9 @@ class Acceptor:
             if self._client.able.apply_edit:
                 edits = convert.edits_between(before.text, after, self._documents.encoding)
                 uri = document.uri if document else convert.uri_of(entry.path(path))
-                identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=document.version if document else None)
+                identifier = lsp.OptionalVersionedTextDocumentIdentifier(
+                    uri=uri, version=document.version if document else None
+                )
                 edit = lsp.TextDocumentEdit(text_document=identifier, edits=list(edits))
                 await self._client.apply(self._workspace_edit([_Sent(review, [], edit)]), "Redline: revert")
             else:
@@ -97,7 +101,9 @@ class Acceptor:
         for paths in [list(by_path)] if together else [[path] for path in by_path]:
             # Prepared just before it is sent: the user may have typed while an earlier file was on its way.
             self._reviews.refresh()
-            batch = [self._prepare(entry, path, ids) for path in paths if (ids := _still_open(entry, path, by_path[path]))]
+            batch = [
+                self._prepare(entry, path, ids) for path in paths if (ids := _still_open(entry, path, by_path[path]))
+            ]
             if batch:
                 self._touched(entry)
                 await self._send(entry, batch, label)
@@ -108,7 +114,9 @@ class Acceptor:
         uri = document.uri if document else convert.uri_of(entry.path(path))
         before = review.file.text
         edits = convert.edits_between(before, review.sending(ids), self._documents.encoding)
-        identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=document.version if document else None)
+        identifier = lsp.OptionalVersionedTextDocumentIdentifier(
+            uri=uri, version=document.version if document else None
+        )
         return _Sent(review, ids, lsp.TextDocumentEdit(text_document=identifier, edits=list(edits)))
 
     async def _send(self, entry: Entry, batch: list[_Sent], label: str) -> None:
@@ -147,7 +155,9 @@ class Acceptor:
         """A client that cannot apply edits: write the files that it does not have open."""
         opened = [path for path in by_path if self._documents.at(entry.path(path))]
         if opened:
-            self._client.show(f"Redline: this editor cannot apply edits; close {opened[0]} and accept again.", error=True)
+            self._client.show(
+                f"Redline: this editor cannot apply edits; close {opened[0]} and accept again.", error=True
+            )
         writes: dict[str, Write] = {}
         for path, ids in by_path.items():
             if path not in opened:
@@ -168,7 +178,11 @@ class Acceptor:
     async def _operation(self, entry: Entry, op: FileOperation) -> None:
         op.state = "applying"
         self._touched(entry)
-        able = {"create": self._client.able.create, "delete": self._client.able.delete, "rename": self._client.able.rename}
+        able = {
+            "create": self._client.able.create,
+            "delete": self._client.able.delete,
+            "rename": self._client.able.rename,
+        }
         try:
             entry.resolver.place(op.path)
             if op.new_path:
@@ -202,14 +216,17 @@ class Acceptor:
                 start = lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0))
                 identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=None)
                 text = op.file.text if op.file else ""
-                changes = [lsp.CreateFile(uri=uri), lsp.TextDocumentEdit(identifier, [lsp.TextEdit(start, text)])]
+                changes = [
+                    lsp.CreateFile(uri=uri),
+                    lsp.TextDocumentEdit(identifier, [lsp.TextEdit(start, text)]),
+                ]
             case "delete":
                 changes = [lsp.DeleteFile(uri=uri)]
             case "rename":
                 changes = [lsp.RenameFile(old_uri=uri, new_uri=convert.uri_of(entry.path(op.new_path)))]
         await self._client.apply(lsp.WorkspaceEdit(document_changes=changes), f"Redline: {op.kind} {op.path}")
         until = time.monotonic() + ECHO_S_MAX
-        while not (done := self._operation_done(entry, op)) and time.monotonic() < until:
+        while not (done := self._operation_done(entry, op)) and time.monotonic() < until:  # noqa: ASYNC110  the disk has no event
             await asyncio.sleep(_POLL_S)
         op.state = "accepted" if done else "unconfirmed"
 

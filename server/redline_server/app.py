@@ -1,7 +1,7 @@
 """The server's composition root: protocol, documents, reviews and runs put together, and `serve`.
 
 Nothing of the agent's heavy half (pydantic, the loop, any SDK) is imported before the first command or, to be ready for
-it, shortly after the first document was opened.
+it, a little after the first document was opened.
 """
 
 from __future__ import annotations
@@ -18,27 +18,38 @@ from lsprotocol import converters
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
-from pygls.protocol import LanguageServerProtocol
-from pygls.protocol.language_server import lsp_method
-
+from redline_agent.config import Config
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.models.names import default_model
 from redline_agent.workspace.proposal import FileOperation, Hunk
+
 from redline_server import convert, settings, transport
 from redline_server.accepting import Acceptor
 from redline_server.client import Client, abilities
 from redline_server.documents import Documents, Edit
 from redline_server.features import code_action, code_lens, hover
+from redline_server.protocol import RedlineProtocol
 from redline_server.review import Entry, Reviews
 
 if TYPE_CHECKING:
     from redline_server.runs import Pending, Runs
 
 COMMANDS = (
-    "redline.run", "redline.runs", "redline.cancel", "redline.steer", "redline.answer", "redline.proposals", "redline.accept",
-    "redline.reject", "redline.revertRun", "redline.showDiff", "redline.sessions", "redline.usage", "redline.setModel",
+    "redline.run",
+    "redline.runs",
+    "redline.cancel",
+    "redline.steer",
+    "redline.answer",
+    "redline.proposals",
+    "redline.accept",
+    "redline.reject",
+    "redline.revertRun",
+    "redline.showDiff",
+    "redline.sessions",
+    "redline.usage",
+    "redline.setModel",
     "redline.doctor",
-)  # fmt: skip
+)
 REQUEST_FAILED = -32803
 WARM_UP_S = 0.3
 REPUBLISH_S = 0.1
@@ -46,66 +57,13 @@ REPUBLISH_S = 0.1
 logger = logging.getLogger(__name__)
 
 
-class RedlineProtocol(LanguageServerProtocol):
-    """pygls's protocol with documents of our own, and an answer to every request that cannot be read."""
-
-    _server: RedlineServer
-
-    def receive(self, data: Any) -> None:
-        """Take one message in, already parsed (a ValueError: it was not JSON)."""
-        if not isinstance(data, dict):
-            code, text = (-32700, f"Not JSON: {data}") if isinstance(data, ValueError) else (-32600, "Not an object.")
-            self._send_data({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": text}})
-            return
-        message = cast("dict[str, Any]", data)
-        try:
-            structured = self.structure_message(message)
-            if isinstance(structured, dict):
-                raise JsonRpcInvalidParams(message="Not a JSON-RPC 2.0 message.")
-        except JsonRpcException as error:
-            self._refuse(message, error)
-            return
-        self.handle_message(structured)
-
-    def _refuse(self, message: dict[str, Any], error: JsonRpcException) -> None:
-        ident = message.get("id")
-        if ident is not None and "method" in message:
-            text = f"The parameters of {message['method']} are malformed."
-            self._send_data({"jsonrpc": "2.0", "id": ident, "error": {"code": error.code, "message": text}})
-        elif ident is not None:
-            future = self._request_futures.pop(ident, None)
-            if future is not None and not future.done():
-                future.set_exception(error)
-        logger.warning("A message could not be read: %s", error)
-
-    @lsp_method(lsp.TEXT_DOCUMENT_DID_OPEN)
-    def lsp_text_document__did_open(self, params: lsp.DidOpenTextDocumentParams) -> None:  # pyright: ignore
-        """Take a document in."""
-        self._server.opened(params.text_document)
-
-    @lsp_method(lsp.TEXT_DOCUMENT_DID_CHANGE)
-    def lsp_text_document__did_change(self, params: lsp.DidChangeTextDocumentParams) -> None:  # pyright: ignore
-        """Take a change in."""
-        self._server.changed(params)
-
-    @lsp_method(lsp.TEXT_DOCUMENT_DID_CLOSE)
-    def lsp_text_document__did_close(self, params: lsp.DidCloseTextDocumentParams) -> None:  # pyright: ignore
-        """Forget a document."""
-        self._server.closed(params.text_document.uri)
-
-    @lsp_method(lsp.WINDOW_WORK_DONE_PROGRESS_CANCEL)
-    def lsp_work_done_progress_cancel(self, params: lsp.WorkDoneProgressCancelParams) -> None:  # pyright: ignore
-        """Cancel the run that the token belongs to."""
-        self._server.cancel_token(params.token)
-
-
 class RedlineServer(LanguageServer):
     """One client's server."""
 
-    protocol: RedlineProtocol
+    protocol: RedlineProtocol  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, *, model: str = "") -> None:
-        super().__init__(
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]
             "redline",
             _version(),
             text_document_sync_kind=lsp.TextDocumentSyncKind.Incremental,
@@ -114,7 +72,7 @@ class RedlineServer(LanguageServer):
         )
         self.documents = Documents()
         self.reviews = Reviews(self.documents)
-        self.settings = settings.Settings(settings.Config())
+        self.settings = settings.Settings(Config())
         self._model = model
         self._runs: Runs | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -131,7 +89,9 @@ class RedlineServer(LanguageServer):
         self.settings = settings.at_start(params.initialization_options, experimental, self._model)
         self.client = Client(self, abilities(params), own=self.settings.own_client)
         self.acceptor = Acceptor(self.client, self.documents, self.reviews, self.entry_changed)
-        encoding = str(getattr(self.protocol.workspace.position_encoding, "value", self.protocol.workspace.position_encoding))
+        encoding = str(
+            getattr(self.protocol.workspace.position_encoding, "value", self.protocol.workspace.position_encoding)
+        )
         self.documents.encoding = cast("Any", encoding)
 
     async def began(self) -> None:
@@ -238,7 +198,7 @@ class RedlineServer(LanguageServer):
         encoding = self.documents.encoding
         shown = [convert.diagnostic(p.entry.proposal, p.review, p.hunk, encoding) for p in self.reviews.hunks(path)]
         key = repr((document.version if document else None, shown))
-        if self._published.get(path, repr((None, []))) != key:
+        if (shown or path in self._published) and self._published.get(path) != key:
             self._published[path] = key
             uri = document.uri if document else convert.uri_of(path)
             self.client.publish(uri, document.version if document else None, shown)
@@ -260,7 +220,9 @@ class RedlineServer(LanguageServer):
         self._decided(entry, "accepted", [item for item in items if item.state == "accepted"])
         unsure = [item.id for item in items if item.state == "unconfirmed"]
         if unsure:
-            self.client.show(f"Redline: the editor has not confirmed {', '.join(unsure)}; look at the text.", error=True)
+            self.client.show(
+                f"Redline: the editor has not confirmed {', '.join(unsure)}; look at the text.", error=True
+            )
 
     def reject(self, entry: Entry, items: Iterable[Hunk | FileOperation]) -> None:
         """Reject items."""
@@ -347,9 +309,9 @@ def _version() -> str:
 
 
 def _import_heavy() -> None:
-    import redline_agent.tools.registry
-    import redline_server.commands
-    import redline_server.runs  # noqa: F401
+
+    import redline_server.commands  # pyright: ignore[reportUnusedImport]
+    import redline_server.runs  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 def _edit(change: Any) -> Edit:
@@ -440,4 +402,4 @@ def serve(*, log_file: str | None = None, model: str = "") -> int:
         return 130
     finally:
         out.close()
-    return 0 if server.protocol._shutdown else 1  # noqa: SLF001  # pyright: ignore
+    return 0 if server.protocol._shutdown else 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -82,7 +82,8 @@ def abilities(params: lsp.InitializeParams) -> Abilities:
         name=name,
         apply_edit=bool(workspace.apply_edit),
         document_changes=bool(edit.document_changes) if quirk.document_changes is None else quirk.document_changes,
-        transactional=handling in (lsp.FailureHandlingKind.Transactional, lsp.FailureHandlingKind.TextOnlyTransactional),
+        transactional=handling
+        in (lsp.FailureHandlingKind.Transactional, lsp.FailureHandlingKind.TextOnlyTransactional),
         create=lsp.ResourceOperationKind.Create in operations,
         rename=lsp.ResourceOperationKind.Rename in operations,
         delete=lsp.ResourceOperationKind.Delete in operations,
@@ -137,7 +138,11 @@ class Client:
         done = await self._ask(_answered(request), REQUEST_S_MAX, "window/workDoneProgress/create")
         return bool(done)
 
-    def progress(self, token: str, value: lsp.WorkDoneProgressBegin | lsp.WorkDoneProgressReport | lsp.WorkDoneProgressEnd) -> None:
+    def progress(
+        self,
+        token: str,
+        value: lsp.WorkDoneProgressBegin | lsp.WorkDoneProgressReport | lsp.WorkDoneProgressEnd,
+    ) -> None:
         """Send one step of a progress that was created."""
         self._server.protocol.notify(lsp.PROGRESS, lsp.ProgressParams(token=token, value=value))
 
@@ -155,20 +160,28 @@ class Client:
             return None
         actions = [lsp.MessageActionItem(title=option) for option in options]
         params = lsp.ShowMessageRequestParams(type=lsp.MessageType.Warning, message=message, actions=actions)
-        answer = await self._ask(self._server.window_show_message_request_async(params), ASK_S_MAX, "window/showMessageRequest")
+        answer = await self._ask(
+            self._server.window_show_message_request_async(params), ASK_S_MAX, "window/showMessageRequest"
+        )
         return answer.title if answer else None
 
     async def refresh_lenses(self) -> None:
         """Ask for the code lenses to be asked for again."""
         if self.able.lens_refresh:
-            await self._ask(_answered(self._server.workspace_code_lens_refresh_async(None)), REQUEST_S_MAX, "codeLens/refresh")
+            await self._ask(
+                _answered(self._server.workspace_code_lens_refresh_async(None)),
+                REQUEST_S_MAX,
+                "codeLens/refresh",
+            )
 
     async def configuration(self) -> Any:
         """Return the client's `redline` section, None when there is none."""
         if not self.able.configuration:
             return None
         params = lsp.ConfigurationParams(items=[lsp.ConfigurationItem(section="redline")])
-        answer = await self._ask(self._server.workspace_configuration_async(params), REQUEST_S_MAX, "workspace/configuration")
+        answer = await self._ask(
+            self._server.workspace_configuration_async(params), REQUEST_S_MAX, "workspace/configuration"
+        )
         return answer[0] if answer else None
 
     def show(self, message: str, *, error: bool = False) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from redline_agent.config import state_dir
 from redline_agent.context.gather import Task
 from redline_agent.errors import ReviewError, UsageError
@@ -20,6 +19,7 @@ from redline_agent.models.catalog import make_model
 from redline_agent.safety.gate import Access, built_in_rules, decide
 from redline_agent.safety.paths import Resolver
 from redline_agent.text import escape_hidden, one_line, split_lines
+
 from redline_server import convert
 from redline_server.documents import Document, directive_in
 from redline_server.review import Entry
@@ -152,7 +152,9 @@ async def _run(server: RedlineServer, args: RunArguments) -> dict[str, str]:
     )
     confirm = ""
     if directive and document and directive[1] in document.brought:
-        confirm = f"This instruction came with the file {file}; you did not type it here:\n{escape_hidden(directive[1])}"
+        confirm = (
+            f"This instruction came with the file {file}; you did not type it here:\n{escape_hidden(directive[1])}"
+        )
     run = server.runs.start(root, task, uri=args.uri or "", session=args.sessionId or "", confirm=confirm)
     return {"runId": run.id, "sessionId": run.session}
 
@@ -218,7 +220,11 @@ async def _proposals(server: RedlineServer, _: NoArguments) -> list[dict[str, An
 async def _accept(server: RedlineServer, args: DecideArguments) -> dict[str, Any]:
     items = server.reviews.select(args.runId, args.hunks, args.revision, to_accept=True)
     entry = server.reviews.get(args.runId)
-    skipped = [item.id for item in entry.proposal.items if item.badge and item.state == "pending"] if args.hunks == "all" else []
+    skipped = (
+        [item.id for item in entry.proposal.items if item.badge and item.state == "pending"]
+        if args.hunks == "all"
+        else []
+    )
     if not items:
         why = f"{', '.join(skipped)} must be accepted one by one." if skipped else "Nothing in it is pending."
         raise ReviewError(f"There is nothing to accept in {args.runId}. {why}")
@@ -241,7 +247,10 @@ async def _revert_run(server: RedlineServer, args: RunId) -> dict[str, Any]:
         raise ReviewError(f"Nothing of {args.runId} is accepted, so there is nothing to revert.")
     moved = [hunk.id for hunk in done if not _still_there(entry, hunk.id)]
     if moved:
-        raise ReviewError(f"You changed the text of {', '.join(moved[:5])} since, so it is not reverted.", hint="Use the editor's undo.")
+        raise ReviewError(
+            f"You changed the text of {', '.join(moved[:5])} since, so it is not reverted.",
+            hint="Use the editor's undo.",
+        )
     server.in_background(server.revert(entry, done))
     return {"reverting": [hunk.id for hunk in done]}
 
@@ -266,8 +275,12 @@ async def _show_diff(server: RedlineServer, args: DiffArguments) -> dict[str, An
     for review in entry.proposal.files.values():
         if wanted and entry.path(review.path) != wanted:
             continue
-        proposed = review.result([hunk.id for hunk in review.hunks if hunk.state in ("pending", "conflicted", "applying")])
-        lines = difflib.unified_diff(split_lines(review.file.text), split_lines(proposed), f"a/{review.path}", f"b/{review.path}")
+        proposed = review.result(
+            [hunk.id for hunk in review.hunks if hunk.state in ("pending", "conflicted", "applying")]
+        )
+        lines = difflib.unified_diff(
+            split_lines(review.file.text), split_lines(proposed), f"a/{review.path}", f"b/{review.path}"
+        )
         shown += [line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines]
         copy = _read_only(folder / _flat(review.path), proposed)
         files.append({"uri": convert.uri_of(entry.path(review.path)), "proposedUri": convert.uri_of(copy)})
@@ -313,7 +326,10 @@ async def _sessions(server: RedlineServer, _: NoArguments) -> list[dict[str, Any
 
 
 async def _usage(server: RedlineServer, _: NoArguments) -> dict[str, Any]:
-    return {**server.runs.status(), "runs": [{"runId": r["runId"], **r["usage"]} for r in server.runs.describe(None)]}
+    return {
+        **server.runs.status(),
+        "runs": [{"runId": r["runId"], **r["usage"]} for r in server.runs.describe(None)],
+    }
 
 
 async def _set_model(server: RedlineServer, args: ModelArguments) -> dict[str, str]:
@@ -349,4 +365,3 @@ _COMMANDS: dict[str, tuple[type[Arguments], Handler]] = {
 }
 NAMES = tuple(_COMMANDS)
 """What `app` advertises; a test holds the two lists together."""
-

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from redline_agent.text import split_lines
+
 from redline_server.positions import Encoding, place
 
 DIRECTIVE = re.compile(
@@ -62,8 +63,7 @@ class Document:
         lines = self.lines
         first, start = place(lines, where[0], where[1], encoding)
         last, end = place(lines, where[2], where[3], encoding)
-        if (last, end) < (first, start):
-            last, end = first, start
+        last, end = max((last, end), (first, start))
         head = lines[first][:start] if first < len(lines) else ""
         tail = lines[last][end:] if last < len(lines) else ""
         # "\r" and "\n" that come to stand together become one line end.
@@ -158,4 +158,8 @@ class FolderBuffers:
 
     def open_paths(self) -> list[str]:
         """Relative paths of the open documents beneath the folder."""
-        return [d.path.relative_to(self._root).as_posix() for d in self._documents.all() if d.path.is_relative_to(self._root)]
+        return [
+            d.path.relative_to(self._root).as_posix()
+            for d in self._documents.all()
+            if d.path.is_relative_to(self._root)
+        ]

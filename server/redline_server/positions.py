@@ -1,6 +1,6 @@
-"""Positions of LSP and code points of Python, in the three encodings. Pure.
+r"""Positions of LSP and code points of Python, in the three encodings. Pure.
 
-A line here has its end ("\\n", "\\r\\n" or "\\r") with it; a position after the line's text is taken as its end, as the
+A line here has its end ("\n", "\r\n" or "\r") with it; a position after the line's text is taken as its end, as the
 protocol says, and one inside a character as that character's start.
 """
 

@@ -10,6 +10,7 @@ from redline_agent.errors import RedlineError, ReviewError
 from redline_agent.safety.paths import Resolver
 from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk, Proposal
 from redline_agent.workspace.textfile import decode
+
 from redline_server.documents import Documents
 
 ENTRIES_MAX = 50
@@ -72,7 +73,9 @@ class Reviews:
         """Bring every file to the text that the editor, or the disk, has now; returns the entries that changed."""
         changed: list[Entry] = []
         for entry in self.entries.values():
-            moved = [self._follow(entry, r) for r in entry.proposal.files.values() if only in (None, entry.path(r.path))]
+            moved = [
+                self._follow(entry, r) for r in entry.proposal.files.values() if only in (None, entry.path(r.path))
+            ]
             if any(moved):
                 entry.proposal.revision += 1
                 changed.append(entry)
@@ -109,14 +112,17 @@ class Reviews:
         """Every file that some proposal has hunks in."""
         return {entry.path(review.path) for entry in self.entries.values() for review in entry.proposal.files.values()}
 
-    def select(self, run: str, wanted: list[str] | str, revision: int | None, *, to_accept: bool) -> list[Hunk | FileOperation]:
-        """Return the items that a decision is for, checked; raises ReviewError with what is wrong, and nothing changes."""
+    def select(
+        self, run: str, wanted: list[str] | str, revision: int | None, *, to_accept: bool
+    ) -> list[Hunk | FileOperation]:
+        """Return the items that a decision is for, checked; raises ReviewError with what is wrong."""
         self.refresh()
         entry = self.get(run)
         proposal = entry.proposal
         if revision is not None and revision != proposal.revision:
             raise ReviewError(
-                f"The proposal has moved on (revision {proposal.revision}, not {revision}).", hint="Look at it again."
+                f"The proposal has moved on (revision {proposal.revision}, not {revision}).",
+                hint="Look at it again.",
             )
         if isinstance(wanted, str):
             if to_accept:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from lsprotocol import types as lsp
-
 from redline_agent.config import Config, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.errors import UsageError
@@ -26,6 +25,7 @@ from redline_agent.models.catalog import make_model
 from redline_agent.models.names import default_model
 from redline_agent.session import Run, Workspace, journal_path
 from redline_agent.text import one_line, plural
+
 from redline_server.client import Client
 from redline_server.documents import Documents, FolderBuffers
 from redline_server.review import Reviews
@@ -99,7 +99,14 @@ class Runs:
         if session and not workspace.journal.of_session(session):
             raise UsageError(f"There is no session {session!r} in this folder.")
         run = workspace.new_run(task, model, self.config, session)
-        active = Active(run, workspace, uri, token=f"redline-{run.id}", confirm=confirm, line=(task.directive_line or 1) - 1)
+        active = Active(
+            run,
+            workspace,
+            uri,
+            token=f"redline-{run.id}",
+            confirm=confirm,
+            line=(task.directive_line or 1) - 1,
+        )
         self._active[run.id] = active
         active.task = asyncio.create_task(self._drive(active, model), name=run.id)
         self._forget_old()
@@ -125,7 +132,10 @@ class Runs:
         events = active.workspace.carry_out(run, model)
         try:
             if active.confirm and not await self._confirmed(active):
-                run.state, run.answer = "cancelled", "The directive came with the file, and you did not confirm it."
+                run.state, run.answer = (
+                    "cancelled",
+                    "The directive came with the file, and you did not confirm it.",
+                )
                 return
             progress = asyncio.create_task(self._begin(active))
             async for event in events:
@@ -191,7 +201,9 @@ class Runs:
         if not await self._client.create_progress(active.token) or active.run.state != "running":
             return
         active.showing = True
-        begin = lsp.WorkDoneProgressBegin(title=f"Redline: {one_line(active.run.task.instruction, 60)}", cancellable=True)
+        begin = lsp.WorkDoneProgressBegin(
+            title=f"Redline: {one_line(active.run.task.instruction, 60)}", cancellable=True
+        )
         self._client.progress(active.token, begin)
         self._report(active)
 
@@ -287,6 +299,6 @@ class Runs:
 def _closing(run: Run) -> str:
     if run.state == "proposed" and run.proposal:
         files = {item.path for item in run.proposal.items}
-        return f"Redline: {plural(len(run.proposal.items), 'change')} in {plural(len(files), 'file')} proposed. {one_line(run.answer, 200)}"
+        count = f"{plural(len(run.proposal.items), 'change')} in {plural(len(files), 'file')}"
+        return f"Redline: {count} proposed. {one_line(run.answer, 200)}"
     return f"Redline ({run.state}): {one_line(run.answer or run.task.instruction, 400)}"
-

@@ -1,11 +1,11 @@
-"""What the server is told at its start: the user's `initializationOptions`, and the workspace's configuration, which may
-only tighten. Knows no protocol types."""
+"""What the server is told: the user's options, and the workspace's configuration, which may only tighten.
+only tighten. Knows no protocol types.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from redline_agent.config import Config, load_config, merge, tighten
 from redline_agent.errors import ConfigError
@@ -27,8 +27,9 @@ def at_start(options: Any, experimental: Any, model: str) -> Settings:
         config = load_config()
     except ConfigError as error:
         config, problem = Config(), str(error)
-    given = options.get("redline", options) if isinstance(options, Mapping) else {}
-    own = bool(given.get("client")) or (isinstance(experimental, Mapping) and bool(experimental.get("redline")))
+    outer = _table(options)
+    given = _table(outer.get("redline", outer))
+    own = bool(given.get("client")) or bool(_table(experimental).get("redline"))
     wanted = {name: given[name] for name in ("model", "limits") if given.get(name)}
     try:
         config = merge(config, wanted, "initializationOptions")
@@ -41,6 +42,8 @@ def at_start(options: Any, experimental: Any, model: str) -> Settings:
 
 def with_workspace(settings: Settings, section: Any) -> Settings:
     """Lay `workspace/configuration` over the settings: it ranks as the workspace's word, so lower limits only."""
-    if not isinstance(section, Mapping) or not isinstance(section.get("limits"), Mapping):
-        return settings
-    return replace(settings, config=tighten(settings.config, section["limits"]))
+    return replace(settings, config=tighten(settings.config, _table(_table(section).get("limits"))))
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -1,5 +1,6 @@
 """`redline try`: the tour. A real package's source in a scratch folder, the real server over stdio, a small editor here
-that asks for a rename and a clean-up through LSP, shows what comes, and lets the person decide on each hunk."""
+that asks for a rename and a clean-up through LSP, shows what comes, and lets the person decide on each hunk.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +14,16 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lsprotocol import types as lsp
 from pygls.lsp.client import LanguageClient
+from redline_agent.errors import RedlineError, UsageError
+from redline_agent.text import escape_hidden, plural, split_lines
 from rich.console import Console
 from rich.prompt import Prompt
 from rich.text import Text
 
-from redline_agent.errors import RedlineError, UsageError
-from redline_agent.text import escape_hidden, plural, split_lines
 from redline_server import convert
 from redline_server.positions import place
 
@@ -40,7 +41,7 @@ class TourEditor:
     def __init__(self, root: Path, console: Console) -> None:
         self.root = root
         self.console = console
-        self.client = LanguageClient("redline-try", "1")
+        self.client: Any = LanguageClient("redline-try", "1")
         self.texts: dict[str, tuple[int, str]] = {}
         self._register()
 
@@ -69,7 +70,7 @@ class TourEditor:
             self.console.print(Text(f"  {escape_hidden(params.message)}", style="dim"), soft_wrap=True)
 
     def _progress(self, value: Any) -> None:
-        got: dict[str, Any] = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+        got = _plain(value)
         text = got.get("title") or got.get("message")
         if text:
             self.console.print(Text(f"  … {escape_hidden(str(text))}", style="dim"), soft_wrap=True)
@@ -105,7 +106,11 @@ class TourEditor:
         folders = [lsp.WorkspaceFolder(uri=uri, name=self.root.name)]
         info = lsp.ClientInfo("redline try")
         params = lsp.InitializeParams(
-            capabilities=capabilities, process_id=os.getpid(), root_uri=uri, workspace_folders=folders, client_info=info
+            capabilities=capabilities,
+            process_id=os.getpid(),
+            root_uri=uri,
+            workspace_folders=folders,
+            client_info=info,
         )
         await self.client.initialize_async(params)
         self.client.initialized(lsp.InitializedParams())
@@ -163,15 +168,13 @@ class TourEditor:
 
 
 def _plain(value: Any) -> Any:
-    """Return an answer as plain dictionaries and lists."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        return [_plain(each) for each in value]
+    """Return an answer as plain dictionaries and lists: pygls makes named tuples of JSON objects."""
     if hasattr(value, "_asdict"):
-        return _plain(value._asdict())
-    if hasattr(value, "__dict__") and not isinstance(value, str | int | float):
-        return _plain(vars(value))
+        return {key: _plain(each) for key, each in value._asdict().items()}
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in cast("list[Any]", value)]
     return value
 
 
@@ -207,9 +210,12 @@ def tour(*, accept_all: bool, model: str) -> int:
 
 
 async def _tour(root: Path, console: Console, *, accept_all: bool, model: str) -> int:
-    files = sum(1 for _ in root.rglob("*.py"))
+    files = sum(1 for _ in root.rglob("*.py"))  # noqa: ASYNC240  before anything else runs
     console.print(Text("Redline: the tour", style="bold"))
-    console.print(f"Project: the source of {PACKAGE} {version(PACKAGE)}, {files} Python files, copied to {root}", soft_wrap=True)
+    console.print(
+        f"Project: the source of {PACKAGE} {version(PACKAGE)}, {files} Python files, copied to {root}",
+        soft_wrap=True,
+    )
     console.print("Nothing is changed there until you accept it.\n")
     editor = TourEditor(root, console)
     await editor.start(model)
@@ -263,7 +269,10 @@ def _proof(console: Console, proposal: dict[str, Any]) -> None:
     for item in proposal["proof"]:
         if not item["ok"]:
             style = "red" if item["ok"] is False else "yellow"
-            console.print(Text(f"  Proof: {item['check']}: {item['state']}: {item['detail']}", style=style), soft_wrap=True)
+            console.print(
+                Text(f"  Proof: {item['check']}: {item['state']}: {item['detail']}", style=style),
+                soft_wrap=True,
+            )
 
 
 def _farewell(console: Console, root: Path) -> None:

@@ -1,8 +1,8 @@
 """Frames on standard input and output. Reads leniently, writes strictly, and never lets the event loop wait.
 
-pygls's own reader hangs on a lower-case `content-length` or on bare line feeds, and shares its thread pool; this one has a
-thread for each direction. Everything that is not JSON-RPC goes to standard error: `serve` takes file descriptor 1 away
-from whatever else would print.
+pygls's own reader hangs on a lower-case `content-length` or on bare line feeds, and shares its thread pool; this one
+has a thread for each direction. Everything that is not JSON-RPC goes to standard error: `serve` takes file
+descriptor 1 away from whatever else would print.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Writer:
         try:
             self._queue.put_nowait(data)
         except queue.Full:
-            logger.error("The client does not read; a message was dropped.")
+            logger.warning("The client does not read; a message was dropped.")
 
     def close(self) -> None:
         """Write what is queued (for at most two seconds) and stop."""

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from redline_agent.errors import ConfigError, ContextOverflow, ModelError, ModelUnavailable, StreamDropped
-from redline_agent.messages import MODEL, Block, Message, Reply, Stop, Text, Thinking, ToolCall, ToolResult, Usage
+from redline_agent.messages import (
+    MODEL,
+    Block,
+    Message,
+    Reply,
+    Stop,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from redline_agent.models.base import Piece, ReplyDone, Request, SystemPart, TextPiece, ToolSpec
 from redline_agent.models.catalog import price_of
 
@@ -125,7 +136,12 @@ class _Gathered:
         return ""
 
     def _count(self, usage: Any) -> None:
-        for name in ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
+        for name in (
+            "input_tokens",
+            "output_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+        ):
             value = getattr(usage, name, None)
             if value is not None:
                 self._usage[name] = value
@@ -168,7 +184,9 @@ def _tools(tools: tuple[ToolSpec, ...]) -> list[dict[str, Any]]:
 
 def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
     """Messages in the API's shape, a cache breakpoint on the last block, so that the next turn reads all of this."""
-    out = [{"role": message.role, "content": [_content(block) for block in message.content]} for message in messages]
+    out: list[dict[str, Any]] = [
+        {"role": message.role, "content": [_content(block) for block in message.content]} for message in messages
+    ]
     for block in reversed(out[-1]["content"] if out else []):
         if block["type"] not in ("thinking", "redacted_thinking"):
             block["cache_control"] = {"type": "ephemeral"}
@@ -185,7 +203,12 @@ def _content(block: Block) -> dict[str, Any]:
         case ToolCall():
             return {"type": "tool_use", "id": block.id, "name": block.name, "input": _object(block.arguments)}
         case ToolResult():
-            return {"type": "tool_result", "tool_use_id": block.call_id, "content": block.text, "is_error": block.error}
+            return {
+                "type": "tool_result",
+                "tool_use_id": block.call_id,
+                "content": block.text,
+                "is_error": block.error,
+            }
 
 
 def _object(arguments: str) -> dict[str, Any]:
@@ -194,13 +217,13 @@ def _object(arguments: str) -> dict[str, Any]:
         value = json.loads(arguments)
     except ValueError:
         value = None
-    return value if isinstance(value, dict) else {"malformed": arguments}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {"malformed": arguments}
 
 
-def _raise(error: Exception, sdk: Any, *, begun: bool) -> NoReturn:
+def _raise(error: Any, sdk: Any, *, begun: bool) -> NoReturn:
     """Raise the error of ours that an error of the SDK or its HTTP library means."""
     if isinstance(error, sdk.APIStatusError):
-        status, text = error.status_code, str(error.message)
+        status, text = int(error.status_code), str(error.message)
         if status in _RETRYABLE:
             raise ModelUnavailable(f"Claude answered {status}: {text}", retry_after_s=_retry_after(error)) from error
         if status in (401, 403):
@@ -217,7 +240,9 @@ def _raise(error: Exception, sdk: Any, *, begun: bool) -> NoReturn:
     if begun:
         raise StreamDropped(f"The reply broke off: {error}") from error
     if "api_key" in str(error) or "authentication" in str(error).lower():
-        raise ConfigError("There is no key for Claude.", hint="Set ANTHROPIC_API_KEY, or use --model builtin.") from error
+        raise ConfigError(
+            "There is no key for Claude.", hint="Set ANTHROPIC_API_KEY, or use --model builtin."
+        ) from error
     raise ModelError(f"The request to Claude failed: {error}") from error
 
 

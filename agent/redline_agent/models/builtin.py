@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from redline_agent.messages import MODEL, Message, Reply, Text, ToolCall, ToolResult, Usage
+from redline_agent.messages import Message, Reply, Text, ToolCall, ToolResult, Usage
 from redline_agent.models.base import Piece, ReplyDone, Request, TextPiece
 
 Call = tuple[str, dict[str, Any]]
@@ -70,7 +70,9 @@ def _next(messages: tuple[Message, ...]) -> Reply:
         for result in results:
             call = script.send(result)
     except StopIteration as done:
-        return _reply(ToolCall(id=f"builtin-{len(results) + 1}", name="finish", arguments=json.dumps({"summary": done.value})))
+        return _reply(
+            ToolCall(id=f"builtin-{len(results) + 1}", name="finish", arguments=json.dumps({"summary": done.value}))
+        )
     except CannotDo as error:
         return Reply(model="builtin", content=(), stop="refusal", usage=Usage(), note=str(error))
     name, arguments = call
@@ -95,7 +97,9 @@ def understood(instruction: str) -> list[tuple[Instruction, re.Match[str]]]:
     whole = _one(text)
     if whole:
         return [whole]
-    steps = [_one(part) for part in re.split(r"\s*(?:;|,\s*then\b|,?\s+and\s+then\b|,\s*and\b|\band\b|,)\s*", text) if part]
+    steps = [
+        _one(part) for part in re.split(r"\s*(?:;|,\s*then\b|,?\s+and\s+then\b|,\s*and\b|\band\b|,)\s*", text) if part
+    ]
     return [step for step in steps if step] if all(steps) else []
 
 
@@ -144,7 +148,11 @@ def _rename(match: re.Match[str], editor: dict[str, Any]) -> Script:
     name = re.escape(old.rsplit(".", 1)[-1])
     scope = path or _only_target(editor)
     places: list[str] = []
-    for pattern in (rf"^(async\s+def|def|class)\s+{name}\b", rf"^{name}\s*(:[^=]+)?=[^=]", rf"^\s+(async\s+def|def|class)\s+{name}\b"):
+    for pattern in (
+        rf"^(async\s+def|def|class)\s+{name}\b",
+        rf"^{name}\s*(:[^=]+)?=[^=]",
+        rf"^\s+(async\s+def|def|class)\s+{name}\b",
+    ):
         found = yield "search", {"pattern": pattern, "path": scope}
         places = sorted({m[1] for m in map(_HIT.match, found.text.splitlines()) if m})
         if places:
@@ -153,7 +161,9 @@ def _rename(match: re.Match[str], editor: dict[str, Any]) -> Script:
         raise CannotDo(f"Nothing in {scope} defines {old}. The engine renames Python symbols only.")
     if len(places) > 1:
         listed = "\n".join(places)
-        raise CannotDo(f"{old} is defined in several files. Say which, as in: rename {old} to {new} in {places[0]}\n{listed}")
+        raise CannotDo(
+            f"{old} is defined in several files. Say which, as in: rename {old} to {new} in {places[0]}\n{listed}"
+        )
     result = yield "rename_symbol", {"path": places[0], "old": old, "new": new, **extra}
     if result.error:
         raise CannotDo(result.text)

@@ -54,5 +54,6 @@ def make_model(name: str) -> Model:
             return ScriptedModel.from_file(Path(model))
         case _:
             raise UsageError(
-                f"There is no model {name!r}.", hint="Use builtin or anthropic:MODEL, as in anthropic:claude-sonnet-5-5."
+                f"There is no model {name!r}.",
+                hint="Use builtin or anthropic:MODEL, as in anthropic:claude-sonnet-5-5.",
             )

@@ -56,7 +56,12 @@ class ScriptedModel:
     def _reply(self, entry: dict[str, Any], at: int) -> Reply:
         content: list[Block] = []
         if "thinking" in entry:
-            content.append(Thinking(model=self.name, data={"type": "thinking", "thinking": entry["thinking"], "signature": f"s{at}"}))
+            content.append(
+                Thinking(
+                    model=self.name,
+                    data={"type": "thinking", "thinking": entry["thinking"], "signature": f"s{at}"},
+                )
+            )
         if entry.get("text"):
             content.append(Text(text=entry["text"], label=MODEL))
         for index, call in enumerate(entry.get("calls", []), 1):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Literal, cast
+from typing import Literal
 
 from redline_agent.errors import ConfigError
 from redline_agent.models.base import SystemPart, ToolSpec
@@ -53,13 +53,16 @@ def parse(source: str, name: str) -> Layer:
         raise ConfigError(f"The layer {name} needs front matter with id, version and tier.")
     if fields["tier"] not in ("static", "session"):
         raise ConfigError(f"The layer {name} has the unknown tier {fields['tier']!r}.")
-    return Layer(fields["id"], fields["version"], cast("Tier", fields["tier"]), text.strip())
+    return Layer(fields["id"], fields["version"], fields["tier"], text.strip())
 
 
 def build(tools: tuple[ToolSpec, ...], facts: Mapping[str, str]) -> Prompt:
     """Compose the layers; `facts` fills the session layers' {names}."""
     parts = tuple(
-        SystemPart(layer.text if layer.tier == "static" else layer.text.format_map(dict(facts)), layer.tier == "static")
+        SystemPart(
+            layer.text if layer.tier == "static" else layer.text.format_map(dict(facts)),
+            layer.tier == "static",
+        )
         for layer in sorted(layers(), key=lambda each: each.tier != "static")
     )
     seen = hashlib.sha256()

@@ -61,7 +61,8 @@ def rename(
 ) -> dict[str, Any]:
     """Rename `old` (a name, or Class.name) as bound or used in the file `path` to `new`.
 
-    Returns {"texts": {path: new text, lines ended by \\n}, "unproven": [[path, line, text, why]], "uses": int}, or {"error": reason}.
+    Returns {"texts": {path: new text, lines ended by line feeds}, "unproven": [[path, line, text, why]],
+    "unproven_count": int, "uses": int}, or {"error": reason}.
     """
     try:
         return _rename(Path(root), paths, above, path, old, new, line)
@@ -72,7 +73,13 @@ def rename(
 
 
 def _rename(
-    root: Path, paths: list[str], above: dict[str, str | None], path: str, old: str, new: str, line: int | None
+    root: Path,
+    paths: list[str],
+    above: dict[str, str | None],
+    path: str,
+    old: str,
+    new: str,
+    line: int | None,
 ) -> dict[str, Any]:
     name = old.rsplit(".", 1)[-1]
     _check_name(name, new)
@@ -85,8 +92,9 @@ def _rename(
     broken = [p for p, text in python.items() if parsed(text) is None]
     if path in broken:
         raise CannotRename(f"{path} is not valid Python, so nothing can be proven about {name}.")
-    project = Project(
-        str(root), fscommands=_OverlayFiles(root, above), ropefolder=None, automatic_soa=False, validate_objectdb=False,
+    project: Any = Project(
+        str(root), fscommands=_OverlayFiles(root, above), ropefolder=None,  # pyright: ignore[reportArgumentType]  rope's own documented way to have none
+ automatic_soa=False, validate_objectdb=False,
         save_objectdb=False, python_path=[], ignore_syntax_errors=True, ignore_bad_imports=True,
     )  # fmt: skip
     try:
@@ -97,10 +105,14 @@ def _rename(
             return False
 
         offset = _offset(having[path], target)
-        work = Rename(project, project.get_file(path), offset)
+        work: Any = Rename(project, project.get_file(path), offset)
         files = [project.get_file(p) for p in python if p not in broken]
         result = work.get_changes(new, in_hierarchy=target.in_class, unsure=note, resources=files)
-        changed = {change.resource.path.replace("\\", "/"): _flat(change.new_contents) for change in result.changes if hasattr(change, "new_contents")}
+        changed: dict[str, str] = {
+            change.resource.path.replace("\\", "/"): _flat(change.new_contents)
+            for change in result.changes
+            if hasattr(change, "new_contents")
+        }
     finally:
         project.close()
     if not changed:
@@ -112,7 +124,12 @@ def _rename(
     if not target.scope or target.in_class:
         unproven += _others(python, changed, {(p, n) for p, n, _, _ in unproven}, name)
     uses = sum(len(word.findall(having[p])) - len(word.findall(text)) for p, text in changed.items())
-    return {"texts": changed, "unproven": unproven[:_LISTED_MAX], "unproven_count": len(unproven), "uses": uses}
+    return {
+        "texts": changed,
+        "unproven": unproven[:_LISTED_MAX],
+        "unproven_count": len(unproven),
+        "uses": uses,
+    }
 
 
 def _flat(text: str) -> str:
@@ -142,11 +159,11 @@ def _bindings(tree: ast.Module, name: str) -> list[_Binding]:
                     add(scope, in_class, child)
                 walk(child, [*scope, child.name], isinstance(child, ast.ClassDef))
                 continue
-            if (isinstance(child, ast.Name) and child.id == name and isinstance(child.ctx, ast.Store)) or (
-                isinstance(child, ast.arg) and child.arg == name
+            if (
+                (isinstance(child, ast.Name) and child.id == name and isinstance(child.ctx, ast.Store))
+                or (isinstance(child, ast.arg) and child.arg == name)
+                or (isinstance(child, ast.alias) and (child.asname or child.name) == name)
             ):
-                add(scope, in_class, child)
-            elif isinstance(child, ast.alias) and (child.asname or child.name) == name:
                 add(scope, in_class, child)
             elif (
                 isinstance(child, ast.Attribute)
@@ -156,7 +173,14 @@ def _bindings(tree: ast.Module, name: str) -> list[_Binding]:
                 and child.value.id == "self"
                 and len(scope) > 1
             ):
-                found.append(_Binding(".".join(scope[:-1]), True, child.end_lineno or child.lineno, (child.end_col_offset or 0) - len(name)))
+                found.append(
+                    _Binding(
+                        ".".join(scope[:-1]),
+                        True,
+                        child.end_lineno or child.lineno,
+                        (child.end_col_offset or 0) - len(name),
+                    )
+                )
             walk(child, scope, in_class)
 
     walk(tree, [], False)
@@ -220,12 +244,12 @@ def _offset(text: str, target: _Binding) -> int:
 def _check_collisions(python: dict[str, str], changed: dict[str, str], new: str, target: _Binding) -> None:
     if not target.in_class and hasattr(builtins, new):
         raise CannotRename(f"{new} is the name of a Python builtin, which the rename would hide.")
-    for path in changed:
+    for path, after in changed.items():
         tree = parsed(python[path])
         taken = [b for b in _bindings(tree, new) if b.in_class == target.in_class] if tree else []
         if taken:
             raise CannotRename(f"{new} is already in use: {path}, line {taken[0].line}. Choose another name.")
-        if parsed(changed[path]) is None:
+        if parsed(after) is None:
             raise CannotRename(f"The rename would leave {path} as invalid Python, so it was not done.")
 
 
@@ -234,7 +258,9 @@ def _export(text: str, name: str, new: str) -> str:
     tree = parsed(text)
     lines = text.split("\n")
     for node in tree.body if tree else []:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+        )
         if not any(isinstance(t, ast.Name) and t.id == "__all__" for t in targets):
             continue
         entries = [c for c in ast.walk(node) if isinstance(c, ast.Constant) and c.value == name]
@@ -246,7 +272,11 @@ def _export(text: str, name: str, new: str) -> str:
 
 
 def _unproven(
-    having: dict[str, str], changed: dict[str, str], unsure: list[tuple[str, int]], word: re.Pattern[str], broken: list[str]
+    having: dict[str, str],
+    changed: dict[str, str],
+    unsure: list[tuple[str, int]],
+    word: re.Pattern[str],
+    broken: list[str],
 ) -> list[tuple[str, int, str, str]]:
     """What still says the old name and could mean the symbol: uses that rope could not decide, strings, prose."""
     out: list[tuple[str, int, str, str]] = []

@@ -100,7 +100,10 @@ def _findings(out: bytes, root: str = "") -> dict[str, list[Finding]]:
 
 
 async def fix_texts(
-    overlay: Overlay, texts: dict[str, str], codes: tuple[str, ...], skipped: dict[str, tuple[str, ...]] | None = None
+    overlay: Overlay,
+    texts: dict[str, str],
+    codes: tuple[str, ...],
+    skipped: dict[str, tuple[str, ...]] | None = None,
 ) -> dict[str, str]:
     """Texts after ruff's safe fixes, by path; `skipped` names codes to leave alone in a file."""
     gate = asyncio.Semaphore(_AT_ONCE)

@@ -1,5 +1,6 @@
 """Scans over many files, run inside the worker process: text search, and who imports a name. Knows no overlay:
-it is given the paths, and the texts that differ from the disk."""
+it is given the paths, and the texts that differ from the disk.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +32,16 @@ def texts(root: str, paths: list[str], above: dict[str, str | None]) -> Iterator
             continue
 
 
-def search(root: str, paths: list[str], above: dict[str, str | None], pattern: str, hits_max: int, seconds_max: float) -> dict[str, Any]:
+def search(
+    root: str, paths: list[str], above: dict[str, str | None], pattern: str, hits_max: int, seconds_max: float
+) -> dict[str, Any]:
     """Lines that the regular expression matches: [path, line number, line]; `more` when there were too many."""
     try:
         found = re.compile(pattern).search
     except re.error as error:
-        return {"error": f"The pattern is not a regular expression: {error}. Escape special characters with a backslash."}
+        return {
+            "error": f"The pattern is not a regular expression: {error}. Escape special characters with a backslash."
+        }
     hits: list[tuple[str, int, str]] = []
     until = time.monotonic() + seconds_max
     for path, text in texts(root, paths, above):
@@ -50,7 +55,9 @@ def search(root: str, paths: list[str], above: dict[str, str | None], pattern: s
     return {"hits": hits, "more": False}
 
 
-def imported_elsewhere(root: str, paths: list[str], above: dict[str, str | None], names: dict[str, list[str]]) -> dict[str, Any]:
+def imported_elsewhere(
+    root: str, paths: list[str], above: dict[str, str | None], names: dict[str, list[str]]
+) -> dict[str, Any]:
     """For each file of `names`, those of its names that another file takes from it: {"used": {path: [name]}}."""
     by_stem: dict[str, set[str]] = {}
     for path in names:

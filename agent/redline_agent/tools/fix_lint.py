@@ -49,7 +49,7 @@ class FixLint(Tool[FixLintInput]):
         kept = await _exported(found, context)
         fixable = {path for path, findings in found.items() if any(f.fixable for f in findings)}
         texts = {path: seen.file.text for path in sorted(fixable) if (seen := context.overlay.find(path))}
-        fixed = await fix_texts(context.overlay, texts, codes, {path: ("F401",) for path in kept})
+        fixed = await fix_texts(context.overlay, texts, codes, dict.fromkeys(kept, ("F401",)))
         changed = apply_fixes(fixed, _SAYS[arguments.rules], context)
         remaining = await check_paths(context.overlay, paths, codes)
         head = f"{_SAYS[arguments.rules].capitalize()}: changed {plural(len(changed), 'file')} of {len(paths)}."
@@ -60,7 +60,11 @@ class FixLint(Tool[FixLintInput]):
 async def _exported(found: dict[str, list[Finding]], context: ToolContext) -> set[str]:
     """Files with an unused import that some other file takes from them."""
     names = {
-        path: [m[1].split(".")[-1].split(" as ")[-1] for f in findings if f.code == "F401" and (m := _NAMED.search(f.message))]
+        path: [
+            m[1].split(".")[-1].split(" as ")[-1]
+            for f in findings
+            if f.code == "F401" and (m := _NAMED.search(f.message))
+        ]
         for path, findings in found.items()
     }
     names = {path: unused for path, unused in names.items() if unused}

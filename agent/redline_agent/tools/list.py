@@ -39,9 +39,12 @@ class List(Tool[ListInput]):
         prefix = "" if folder == "." else folder + "/"
         paths = [path[len(prefix) :] for path in context.readable(folder) if path.startswith(prefix)]
         if not paths and not context.overlay.resolver.is_dir(folder):
-            raise FileRefused(f"There is no folder {folder}.", hint="Use `list` with \".\" to see what there is.")
+            raise FileRefused(f"There is no folder {folder}.", hint='Use `list` with "." to see what there is.')
         folders = Counter(path.split("/", 1)[0] + "/" for path in paths if "/" in path)
         lines = [f"{name} ({plural(count, 'file')})" for name, count in sorted(folders.items())]
         lines += sorted(path for path in paths if "/" not in path)
         more = [f"[{len(lines) - _ENTRIES_MAX} more]"] if len(lines) > _ENTRIES_MAX else []
-        return Outcome("\n".join(lines[:_ENTRIES_MAX] + more) or "(empty)", f"listed {folder} ({plural(len(lines), 'entry')})".replace("entrys", "entries"))
+        return Outcome(
+            "\n".join(lines[:_ENTRIES_MAX] + more) or "(empty)",
+            f"listed {folder} ({plural(len(lines), 'entry')})".replace("entrys", "entries"),
+        )

@@ -63,7 +63,8 @@ class RenameSymbol(Tool[RenameSymbolInput]):
                     raise ToolError(f"{changed} vanished during the rename.")
                 text = _with_line_ends(seen.file.text, flat, changed)
                 context.overlay.write(changed, text, context.origin(reason))
-        head = f"Renamed {arguments.old} to {arguments.new}: {plural(reply['uses'], 'place')} in {plural(len(texts), 'file')}."
+        count = f"{plural(reply['uses'], 'place')} in {plural(len(texts), 'file')}"
+        head = f"Renamed {arguments.old} to {arguments.new}: {count}."
         return Outcome(head + _listed(reply), head)
 
 
@@ -87,4 +88,10 @@ def _listed(reply: dict[str, Any]) -> str:
         return "\nNothing else mentions the old name."
     lines = [f"  {path}:{line}: {text}  [{why}]" for path, line, text, why in unproven[:_SHOWN_MAX]]
     more = [f"  [and {count - len(lines)} more]"] if count > len(lines) else []
-    return "\n".join([f"\nNot changed, because it could not be proven to be the same ({plural(count, 'place')}):", *lines, *more])
+    return "\n".join(
+        [
+            f"\nNot changed, because it could not be proven to be the same ({plural(count, 'place')}):",
+            *lines,
+            *more,
+        ]
+    )

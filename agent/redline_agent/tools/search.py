@@ -55,4 +55,7 @@ class Search(Tool[SearchInput]):
         if reply["more"]:
             lines.append("[there are more; narrow the pattern or the path]")
         found = plural(len(hits), "line")
-        return Outcome("\n".join(lines) or f"Nothing in {folder} matches.", f"found {found} for {one_line(arguments.pattern, 40)}")
+        return Outcome(
+            "\n".join(lines) or f"Nothing in {folder} matches.",
+            f"found {found} for {one_line(arguments.pattern, 40)}",
+        )

@@ -31,6 +31,7 @@ def write_files(resolver: Resolver, writes: Mapping[str, Write]) -> None:
         if resolver.read_bytes(path) != write.before:
             raise StaleFile(f"{path} changed on the disk since the proposal was made.", hint="Ask again.")
     done: list[str] = []
+    path = ""
     try:
         for path, write in writes.items():
             _put(resolver.place(path), write.after)

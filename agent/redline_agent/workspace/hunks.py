@@ -131,7 +131,8 @@ class Blame:
             before = frozenset({operation}).union(*self._made[start:end], *self._gone[start : end + 1])
             self._made[start:end] = [before] * len(change.new)
             gaps = [frozenset[int]()] * max(0, len(change.new) - 1)
-            edge = [self._gone[start] | ({operation} if not change.new else set()) | _inner(self._gone, start, end)]
+            gone = self._gone[start] | _inner(self._gone, start, end)
+            edge = [gone if change.new else gone | {operation}]
             last = [self._gone[end]] if change.new else []
             self._gone[start : end + 1] = [*edge, *gaps, *last]
         self._lines = lines

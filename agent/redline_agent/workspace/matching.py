@@ -65,7 +65,7 @@ def _spliced(text: str, flat: str, place: _Place, end: str) -> str:
 
 
 def _raw_offset(text: str, flat: str, offset: int) -> int:
-    """Offset into `text` (with \\r\\n) of an offset into `flat` (with \\n)."""
+    r"""Offset into `text` (with \r\n) of an offset into `flat` (with \n)."""
     raw, at = 0, 0
     while at < offset:
         step = flat.find("\n", at, offset)
@@ -154,8 +154,7 @@ def _moved(new: str, off: str, on: str) -> str | None:
 
 def _punctuation(flat: str, old: str, new: str) -> Iterator[_Place]:
     plain_old = old.translate(_PUNCTUATION)
-    for place in _exact(flat.translate(_PUNCTUATION), plain_old, new):
-        yield place
+    yield from _exact(flat.translate(_PUNCTUATION), plain_old, new)
 
 
 _WAYS: tuple[tuple[str, Callable[[str, str, str], Iterator[_Place]]], ...] = (

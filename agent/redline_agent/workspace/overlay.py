@@ -7,7 +7,7 @@ first edits it, so that the proposal is against the text that the edit was made 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -21,7 +21,19 @@ from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.textfile import TextFile, decode, digest
 
 _NEVER_WALKED = frozenset(
-    {".git", ".hg", ".svn", ".jj", "node_modules", "__pycache__", ".venv", "venv", ".tox", ".mypy_cache", ".ruff_cache"}
+    {
+        ".git",
+        ".hg",
+        ".svn",
+        ".jj",
+        "node_modules",
+        "__pycache__",
+        ".venv",
+        "venv",
+        ".tox",
+        ".mypy_cache",
+        ".ruff_cache",
+    }
 )
 
 
@@ -137,7 +149,8 @@ class Overlay:
         wanted = self._seen.get(path)
         if seen is not None and wanted is not None and wanted != seen.version:
             raise StaleFile(
-                f"{path} changed since it was read (then {wanted}, now {seen.version}).", hint="Read it again."
+                f"{path} changed since it was read (then {wanted}, now {seen.version}).",
+                hint="Read it again.",
             )
         return seen
 
@@ -187,7 +200,7 @@ class Overlay:
         return self.touched[path]
 
     @contextmanager
-    def all_or_nothing(self) -> Iterator[None]:
+    def all_or_nothing(self) -> Generator[None]:
         """Take back every edit of the block when it raises."""
         saved = {
             path: Touched(t.base, t.kind, list(t.edits), t.moved_from, t.moved_to) for path, t in self.touched.items()
@@ -234,7 +247,9 @@ def _walk_disk(resolver: Resolver, folder: str) -> Iterator[str]:
         yield folder
         return
     count = 0
-    queue: list[tuple[str, list[tuple[str, GitIgnoreSpec]]]] = [("" if folder == "." else folder, _above(resolver, folder))]
+    queue: list[tuple[str, list[tuple[str, GitIgnoreSpec]]]] = [
+        ("" if folder == "." else folder, _above(resolver, folder))
+    ]
     while queue:
         here, specs = queue.pop()
         specs = [*specs, *_ignore_file(resolver, here)]

@@ -14,9 +14,7 @@ from redline_agent.text import split_lines
 from redline_agent.workspace.hunks import Change, Origin, apply_changes, changes
 from redline_agent.workspace.textfile import TextFile, digest
 
-State = Literal[
-    "pending", "applying", "accepted", "unconfirmed", "rejected", "conflicted", "stale", "undone"
-]
+State = Literal["pending", "applying", "accepted", "unconfirmed", "rejected", "conflicted", "stale", "undone"]
 BATCHES_MAX = 50
 """Accepts of one file whose undo is still known exactly."""
 
@@ -73,7 +71,13 @@ class ProofItem:
 
     def as_json(self) -> dict[str, Any]:
         """Return the item as the public surface shows it."""
-        return {"check": self.check, "state": self.state, "ok": self.ok, "detail": self.detail, "path": self.path}
+        return {
+            "check": self.check,
+            "state": self.state,
+            "ok": self.ok,
+            "detail": self.detail,
+            "path": self.path,
+        }
 
 
 @dataclass(slots=True)
@@ -276,7 +280,11 @@ def dump(proposal: Proposal) -> dict[str, Any]:
         "session": proposal.session,
         "instruction": proposal.instruction,
         "files": [
-            {"path": review.path, "file": _dump_file(review.file), "hunks": [_dump_hunk(hunk) for hunk in review.hunks]}
+            {
+                "path": review.path,
+                "file": _dump_file(review.file),
+                "hunks": [_dump_hunk(hunk) for hunk in review.hunks],
+            }
             for review in proposal.files.values()
         ],
         "operations": [
@@ -301,7 +309,9 @@ def load(data: dict[str, Any]) -> Proposal:
     """Return the proposal that `dump` wrote."""
     files = {
         entry["path"]: FileReview(
-            entry["path"], _load_file(entry["file"]), [_load_hunk(entry["path"], hunk) for hunk in entry["hunks"]]
+            entry["path"],
+            _load_file(entry["file"]),
+            [_load_hunk(entry["path"], hunk) for hunk in entry["hunks"]],
         )
         for entry in data["files"]
     }

@@ -1,5 +1,6 @@
 """From a run's overlay to its proposal: a diff for each touched file, each hunk with its origin and reason. Pure
-but for one look at the text that the editor has now, so that the hunks are against that."""
+but for one look at the text that the editor has now, so that the hunks are against that.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,14 @@ GROUPED = frozenset({"rename_symbol"})
 
 
 def propose(
-    overlay: Overlay, *, run: str, session: str, instruction: str, rules: Rules, proof: list[ProofItem], notes: list[str]
+    overlay: Overlay,
+    *,
+    run: str,
+    session: str,
+    instruction: str,
+    rules: Rules,
+    proof: list[ProofItem],
+    notes: list[str],
 ) -> Proposal:
     """Build the proposal; hunks are in the order of paths and lines, with ids "h1", "h2", ..."""
     ids = itertools.count(1)

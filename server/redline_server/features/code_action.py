@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from lsprotocol import types as lsp
-
 from redline_agent.text import one_line, plural
+
 from redline_server import convert
 from redline_server.documents import Document
 
@@ -21,7 +22,10 @@ ACCEPT = "quickfix.redline.accept"
 REJECT = "quickfix.redline.reject"
 SOURCES = {
     "source.redline.document": ("document this", "Write or complete the documentation of the selected code."),
-    "source.redline.test": ("write tests for this", "Write tests for the selected code, in the project's own style."),
+    "source.redline.test": (
+        "write tests for this",
+        "Write tests for the selected code, in the project's own style.",
+    ),
     "source.redline.explain": ("explain this", "Explain the selected code. Change nothing."),
     "source.redline.review": ("review this", "Review the selected code for mistakes. Change nothing."),
 }
@@ -41,10 +45,10 @@ def code_actions(server: RedlineServer, params: lsp.CodeActionParams) -> list[ls
     found += _on_directives(document, params.range)
     if path.suffix in (".py", ".pyi"):
         found += _clean_ups(server, uri, params)
-    found += _with_model(server, uri, params, asked or [])
+    found += _with_model(server, uri, params, list(asked or []))
     chosen = [action for action in found if _wanted(str(action.kind), asked)]
     if server.client.able.action_literals:
-        return [*chosen]
+        return [action if server.client.able.action_tags else attrs.evolve(action, tags=None) for action in chosen]
     return [action.command for action in chosen if action.command]
 
 
@@ -60,8 +64,13 @@ def _value(kind: Any) -> str:
 
 
 def _action(title: str, kind: str, command: str, argument: dict[str, Any], *, llm: bool = False) -> lsp.CodeAction:
-    tags = [lsp.CodeActionTag.LLMGenerated] if llm else None
-    return lsp.CodeAction(title=title, kind=kind, tags=tags, command=lsp.Command(title=title, command=command, arguments=[argument]))
+    tags = [lsp.CodeActionTag.LlmGenerated] if llm else None
+    return lsp.CodeAction(
+        title=title,
+        kind=kind,
+        tags=tags,
+        command=lsp.Command(title=title, command=command, arguments=[argument]),
+    )
 
 
 def _on_hunks(server: RedlineServer, path: Path, span: lsp.Range) -> Iterator[lsp.CodeAction]:
@@ -74,7 +83,9 @@ def _on_hunks(server: RedlineServer, path: Path, span: lsp.Range) -> Iterator[ls
             continue
         argument = {"runId": run, "hunks": [hunk.id]}
         if hunk.state == "pending":
-            yield _action(f"Redline: accept {hunk.id} ({one_line(hunk.reason, 40)})", ACCEPT, "redline.accept", argument)
+            yield _action(
+                f"Redline: accept {hunk.id} ({one_line(hunk.reason, 40)})", ACCEPT, "redline.accept", argument
+            )
         yield _action(f"Redline: reject {hunk.id} ({one_line(hunk.reason, 40)})", REJECT, "redline.reject", argument)
         if run not in seen:
             seen.add(run)
@@ -89,14 +100,29 @@ def _on_questions(server: RedlineServer, uri: str, span: lsp.Range) -> Iterator[
     for pending in server.open_questions():
         if pending.uri == uri and span.start.line <= pending.line <= span.end.line:
             question = one_line(pending.question, 100)
-            yield _action(f"Redline: do not run it ({question})", QUICKFIX, "redline.answer", {"requestId": pending.id, "text": "no"})
-            yield _action(f"Redline: run it ({question})", QUICKFIX, "redline.answer", {"requestId": pending.id, "text": "yes"})
+            yield _action(
+                f"Redline: do not run it ({question})",
+                QUICKFIX,
+                "redline.answer",
+                {"requestId": pending.id, "text": "no"},
+            )
+            yield _action(
+                f"Redline: run it ({question})",
+                QUICKFIX,
+                "redline.answer",
+                {"requestId": pending.id, "text": "yes"},
+            )
 
 
 def _on_directives(document: Document, span: lsp.Range) -> Iterator[lsp.CodeAction]:
     for line, words in document.directives():
         if span.start.line <= line <= span.end.line:
-            yield _action(f"Redline: {one_line(words, 80)}", REWRITE, "redline.run", directive_run(document, line, words))
+            yield _action(
+                f"Redline: {one_line(words, 80)}",
+                REWRITE,
+                "redline.run",
+                directive_run(document, line, words),
+            )
 
 
 def directive_run(document: Document, line: int, words: str) -> dict[str, Any]:
@@ -108,13 +134,27 @@ def directive_run(document: Document, line: int, words: str) -> dict[str, Any]:
 def _clean_ups(server: RedlineServer, uri: str, params: lsp.CodeActionParams) -> Iterator[lsp.CodeAction]:
     llm = server.uses_language_model()
     for words in CLEAN_UPS:
-        yield _action(f"Redline: {words}", REWRITE, "redline.run", {"instruction": words, "uri": uri, "kind": REWRITE}, llm=llm)
+        yield _action(
+            f"Redline: {words}",
+            REWRITE,
+            "redline.run",
+            {"instruction": words, "uri": uri, "kind": REWRITE},
+            llm=llm,
+        )
     ruff = [d for d in params.context.diagnostics if (d.source or "").lower() == "ruff"]
     if ruff:
-        yield _action("Redline: fix lint", QUICKFIX, "redline.run", {"instruction": "fix lint", "uri": uri, "kind": QUICKFIX}, llm=llm)
+        yield _action(
+            "Redline: fix lint",
+            QUICKFIX,
+            "redline.run",
+            {"instruction": "fix lint", "uri": uri, "kind": QUICKFIX},
+            llm=llm,
+        )
 
 
-def _with_model(server: RedlineServer, uri: str, params: lsp.CodeActionParams, asked: list[Any]) -> Iterator[lsp.CodeAction]:
+def _with_model(
+    server: RedlineServer, uri: str, params: lsp.CodeActionParams, asked: list[Any]
+) -> Iterator[lsp.CodeAction]:
     """What only a language model can do; with the built-in engine these are not offered."""
     if not server.uses_language_model():
         return
@@ -127,7 +167,13 @@ def _with_model(server: RedlineServer, uri: str, params: lsp.CodeActionParams, a
         if diagnostic.source != convert.SOURCE:
             words = f"Fix this problem at line {diagnostic.range.start.line + 1}: {one_line(diagnostic.message, 300)}"
             argument = {"instruction": words, "uri": uri, "range": where, "kind": QUICKFIX}
-            yield _action(f"Redline: fix “{one_line(diagnostic.message, 50)}”", QUICKFIX, "redline.run", argument, llm=True)
+            yield _action(
+                f"Redline: fix “{one_line(diagnostic.message, 50)}”",
+                QUICKFIX,
+                "redline.run",
+                argument,
+                llm=True,
+            )
     for kind, (title, words) in SOURCES.items():
         if asked:
             argument = {"instruction": words, "uri": uri, "range": where, "kind": kind}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types as lsp
-
 from redline_agent.text import one_line
+
 from redline_server import convert
 from redline_server.features.code_action import directive_run
 
@@ -27,7 +27,9 @@ def code_lenses(server: RedlineServer, params: lsp.CodeLensParams) -> list[lsp.C
         run, hunk = place.entry.proposal.run, place.hunk
         found += _three(run, hunk.id, hunk.start, hunk.state, one_line(hunk.reason, 50))
     for line, words in document.directives():
-        found.append(_lens(line, f"Redline: {one_line(words, 60)}", "redline.run", directive_run(document, line, words)))
+        found.append(
+            _lens(line, f"Redline: {one_line(words, 60)}", "redline.run", directive_run(document, line, words))
+        )
     return found
 
 
@@ -42,4 +44,6 @@ def _three(run: str, ident: str, line: int, state: str, reason: str) -> Iterator
 
 def _lens(line: int, title: str, command: str, argument: dict[str, Any]) -> lsp.CodeLens:
     at = lsp.Position(line, 0)
-    return lsp.CodeLens(range=lsp.Range(at, at), command=lsp.Command(title=title, command=command, arguments=[argument]))
+    return lsp.CodeLens(
+        range=lsp.Range(at, at), command=lsp.Command(title=title, command=command, arguments=[argument])
+    )
