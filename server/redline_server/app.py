@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Coroutine, Iterable
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -309,9 +310,8 @@ def _version() -> str:
 
 
 def _import_heavy() -> None:
-
-    import redline_server.commands  # pyright: ignore[reportUnusedImport]
-    import redline_server.runs  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    for name in ("redline_agent.tools.registry", "redline_server.commands", "redline_server.runs"):
+        import_module(name)
 
 
 def _edit(change: Any) -> Edit:

@@ -82,7 +82,8 @@ class AnthropicModel:
         except (anthropic.AnthropicError, OSError, ValueError) as error:
             _raise(error, anthropic, begun=gathered.begun)
         except Exception as error:
-            if not type(error).__module__.startswith("http"):
+            # The HTTP library's own errors come through in mid-stream; a missing key is the SDK's TypeError.
+            if not type(error).__module__.startswith("http") and "authentication" not in str(error):
                 raise
             _raise(error, anthropic, begun=gathered.begun)
         yield ReplyDone(gathered.reply())

@@ -57,7 +57,7 @@ class Resolver:
             if error.errno in (errno.EISDIR, errno.EACCES) and (self.root / path).is_dir():
                 raise FileRefused(f"{path} is a folder.", hint="Use `list` for folders.") from error
             raise FileRefused(f"{path} cannot be read: {error.strerror or error}.") from error
-        with os.fdopen(handle, "rb") as file:
+        try:
             status = os.fstat(handle)
             if stat.S_ISDIR(status.st_mode):
                 raise FileRefused(f"{path} is a folder.", hint="Use `list` for folders.")
@@ -68,7 +68,10 @@ class Resolver:
                     f"{path} has {status.st_size:,} bytes, more than {FILE_BYTES_MAX:,}.",
                     hint="Redline works on text files up to that size.",
                 )
-            return file.read(FILE_BYTES_MAX + 1)
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                return file.read(FILE_BYTES_MAX + 1)
+        finally:
+            os.close(handle)
 
     def is_dir(self, path: str) -> bool:
         """Whether a resolved path is a folder on the disk."""

@@ -1,0 +1,114 @@
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+from redline_agent.text import split_lines
+from redline_agent.workspace.hunks import Origin, text_changes
+from redline_agent.workspace.proposal import FileReview, Hunk, ProofItem, Proposal, dump, load
+from redline_agent.workspace.textfile import TextFile
+
+ORIGIN = Origin(1, "c", "edit", "why")
+OLD = "".join(f"line {n}\n" for n in range(12))
+NEW = OLD.replace("line 2\n", "LINE 2\n").replace("line 8\n", "LINE 8\nmore\n")
+
+
+def review_of(old, new):
+    lines = split_lines(old)
+    hunks = [
+        Hunk(f"h{i}", "a.txt", c.start, c.end, tuple(lines[c.start : c.end]), c.new, "why", ORIGIN)
+        for i, c in enumerate(text_changes(old, new), 1)
+    ]
+    return FileReview("a.txt", TextFile(old), hunks)
+
+
+def states(review):
+    return {hunk.id: hunk.state for hunk in review.hunks}
+
+
+def test_hunks_move_with_what_the_user_types_elsewhere():
+    review = review_of(OLD, NEW)
+    review.follow("typed\n" + OLD)
+    assert [(h.start, h.end, h.state) for h in review.hunks] == [(3, 4, "pending"), (9, 10, "pending")]
+    assert review.result(["h1", "h2"]) == "typed\n" + NEW
+
+
+def test_typing_in_a_hunk_makes_it_conflicted_and_taking_it_back_makes_it_pending():
+    review = review_of(OLD, NEW)
+    review.follow(OLD.replace("line 2\n", "line two\n"))
+    assert states(review) == {"h1": "conflicted", "h2": "pending"}
+    review.follow(OLD)
+    assert states(review) == {"h1": "pending", "h2": "pending"}
+
+
+def test_accept_is_known_by_its_echo_and_undo_by_the_old_text():
+    review = review_of(OLD, NEW)
+    expected = review.sending(["h1"])
+    assert states(review) == {"h1": "applying", "h2": "pending"}
+    review.follow(expected)
+    assert states(review) == {"h1": "accepted", "h2": "pending"}
+    review.follow(OLD)
+    assert states(review) == {"h1": "undone", "h2": "pending"}
+    review.follow(expected)
+    assert states(review) == {"h1": "accepted", "h2": "pending"}
+
+
+def test_accept_survives_typing_in_another_place_before_the_echo():
+    review = review_of(OLD, NEW)
+    review.sending(["h1"])
+    review.follow("top\n" + OLD.replace("line 2\n", "LINE 2\n"))
+    assert states(review) == {"h1": "accepted", "h2": "pending"}
+    assert review.result(["h2"]) == "top\n" + NEW
+
+
+def test_an_accept_that_was_not_applied_is_pending_again():
+    review = review_of(OLD, NEW)
+    review.sending(["h1"])
+    review.not_applied(["h1"])
+    assert states(review) == {"h1": "pending", "h2": "pending"}
+
+
+def test_reverting_an_accepted_deletion_brings_the_lines_back():
+    review = review_of("a\nb\nc\n", "a\nc\n")
+    review.follow(review.sending(["h1"]))
+    assert (review.file.text, states(review)) == ("a\nc\n", {"h1": "accepted"})
+    review.follow(review.reverting(["h1"]))
+    assert (review.file.text, states(review)) == ("a\nb\nc\n", {"h1": "undone"})
+
+
+lines = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "d\n", "\n"]), max_size=14)
+
+
+@given(lines, lines, lines)
+def test_user_text_is_never_lost(old, new, typed):
+    """Whatever the user makes of the text, accepting what is still pending changes nothing but those hunks' own lines."""
+    old, new, typed = "".join(old), "".join(new), "".join(typed)
+    review = review_of(old, new)
+    review.follow(typed)
+    now = split_lines(typed)
+    pending = [h for h in review.hunks if h.state == "pending"]
+    for hunk in pending:
+        assert tuple(now[hunk.start : hunk.end]) == hunk.old
+    ordered = sorted(pending, key=lambda h: (h.start, h.end))
+    assert all(a.end <= b.start for a, b in zip(ordered, ordered[1:], strict=False))
+    result = split_lines(review.result([h.id for h in pending]))
+    kept = len(now) - sum(h.end - h.start for h in pending)
+    assert len(result) == kept + sum(len(h.new) for h in pending)
+
+
+@given(lines, lines, st.data())
+def test_accepting_one_by_one_in_any_order_gives_the_whole(old, new, data):
+    old, new = "".join(old), "".join(new)
+    review = review_of(old, new)
+    for ident in data.draw(st.permutations([h.id for h in review.hunks])):
+        review.follow(review.sending([ident]))
+        assert states(review)[ident] == "accepted"
+    assert review.file.text == new
+
+
+def test_a_proposal_survives_the_journal():
+    review = review_of(OLD, NEW)
+    proof = [ProofItem("parses", "current", True, "fine", "a.txt")]
+    proposal = Proposal("run-1", "session-1", "do it", {"a.txt": review}, [], proof, ["note"])
+    again = load(json.loads(json.dumps(dump(proposal))))
+    assert dump(again) == dump(proposal)
+    assert again.files["a.txt"].result(["h1", "h2"]) == NEW

@@ -1,0 +1,49 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redline_agent.errors import FileRefused
+from redline_agent.workspace.textfile import decode
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"plain\n",
+        b"\xef\xbb\xbfwith mark\r\n",
+        b"no final newline",
+        "umlaut ä 🙂\n".encode(),
+        b"\xff\xfea\0b\0\n\0",
+        b"mixed\r\nends\nand\rmore",
+        b"# -*- coding: latin-1 -*-\nx = '\xe9'\n",
+        b"",
+    ],
+)
+def test_a_file_goes_back_byte_for_byte(data):
+    assert decode(data, "a.py").encode() == data
+
+
+@given(st.text())
+def test_any_utf8_text_goes_back(text):
+    data = text.encode("utf-8", "ignore")
+    if b"\0" not in data and not data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        assert decode(data, "a.txt").encode() == data
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"a\0b", "binary"),
+        (b"caf\xe9 \xff", "not valid utf-8"),
+        (b"# coding: nonsense\n", "encoding"),
+        (b"x" * (8 * 2**20 + 1), "bytes"),
+    ],
+)
+def test_what_is_not_text_is_refused_with_the_reason(data, says):
+    with pytest.raises(FileRefused) as refused:
+        decode(data, "a.py" if b"coding" in data else "a.txt")
+    assert says in str(refused.value)
+
+
+def test_a_character_that_does_not_fit_is_refused():
+    with pytest.raises(FileRefused, match="cannot be written"):
+        decode(b"# coding: latin-1\n", "a.py").with_text("🙂").encode()
