@@ -194,7 +194,9 @@ class RawClient:
             case "delete":
                 path.unlink()
             case "rename":
-                path.rename(unquote(change["newUri"].removeprefix("file://")))
+                to = Path(unquote(change["newUri"].removeprefix("file://")))
+                to.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(to)
 
     # ---- waiting
 

@@ -109,6 +109,7 @@ class Runs:
         )
         self._active[run.id] = active
         active.task = asyncio.create_task(self._drive(active, model), name=run.id)
+        active.task.add_done_callback(lambda _task: self._over(active))
         self._forget_old()
         return run
 
@@ -142,15 +143,10 @@ class Runs:
                 self._watch(active, event)
             await progress
         except asyncio.CancelledError:
-            # aclose lets the run write its end into the journal
-            await events.aclose()
-            if run.state == "running":
-                run.state, run.answer = "cancelled", "Cancelled."
+            await events.aclose()  # lets the run write its end into the journal
         except Exception as error:
             logger.exception("A run failed")
             run.state, run.answer = "failed", f"Redline failed: {error}"
-        finally:
-            self._over(active)
 
     async def _confirmed(self, active: Active) -> bool:
         run = active.run
@@ -172,7 +168,7 @@ class Runs:
         finally:
             asked.cancel()
             self.pending.pop(ident, None)
-            if run.state == "waiting":
+            if run.state == "waiting" and answer.done():
                 run.state = "running"
 
     def _watch(self, active: Active, event: Event) -> None:
@@ -219,6 +215,8 @@ class Runs:
 
     def _over(self, active: Active) -> None:
         run = active.run
+        if run.state in ("running", "waiting"):  # cancelled, perhaps before its first step
+            run.state, run.answer = "cancelled", "Cancelled."
         if active.showing:
             active.showing = False
             self._client.progress(active.token, lsp.WorkDoneProgressEnd(message=run.state))

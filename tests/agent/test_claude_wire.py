@@ -67,7 +67,7 @@ def test_the_stable_prefix_is_cached_and_byte_identical(play):
         marks = json.dumps(request).count("cache_control")
         assert marks == 2
         assert "cache_control" in request["messages"][-1]["content"][-1]
-    assert {name.lower(): value for name, value in server.headers.items()}["x-api-key"] == "test-key"
+    assert any("test-key" in value for value in server.headers.values()), server.headers
 
 
 @pytest.mark.parametrize("status", [429, 529, 503])
@@ -151,7 +151,7 @@ def test_nobody_listening_is_told(folder, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("redline_agent.loop._wait_s", lambda *_: 0.0)
     monkeypatch.setattr("redline_agent.loop.RETRIES_MAX", 1)
-    run, events = asyncio.run(carry_out(workspace(folder), AnthropicModel("claude-sonnet-5-5"), "go"))
+    run, _ = asyncio.run(carry_out(workspace(folder), AnthropicModel("claude-sonnet-5-5"), "go"))
     assert run.state == "failed"
     assert "cannot be reached" in run.answer
 
