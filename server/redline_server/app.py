@@ -377,6 +377,12 @@ def _register_command(server: RedlineServer, name: str) -> None:
         return await server.execute(name, given)
 
 
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody caught; a cancelled request at the end of the connection is no error."""
+    if not isinstance(context.get("exception"), asyncio.CancelledError):
+        loop.default_exception_handler(context)
+
+
 def serve(*, log_file: str | None = None, model: str = "") -> int:
     """Be the server on standard input and output until the client leaves; returns the exit code."""
     logging.basicConfig(
@@ -391,6 +397,7 @@ def serve(*, log_file: str | None = None, model: str = "") -> int:
     server.protocol.set_writer(cast("Any", out))
 
     async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(_on_loop_error)
         try:
             await transport.pump(reader, server.protocol.receive)
         finally:
