@@ -24,33 +24,16 @@ from redline_agent.errors import RedlineError, UsageError
 from redline_agent.models.names import default_model
 from redline_agent.workspace.proposal import FileOperation, Hunk
 
-from redline_server import convert, settings, transport
+from redline_server import convert, settings, transport, wiring
 from redline_server.accepting import Acceptor
 from redline_server.client import Client, abilities
 from redline_server.documents import Documents, Edit
-from redline_server.features import code_action, code_lens, hover
 from redline_server.protocol import RedlineProtocol
 from redline_server.review import Entry, Reviews
 
 if TYPE_CHECKING:
     from redline_server.runs import Pending, Runs
 
-COMMANDS = (
-    "redline.run",
-    "redline.runs",
-    "redline.cancel",
-    "redline.steer",
-    "redline.answer",
-    "redline.proposals",
-    "redline.accept",
-    "redline.reject",
-    "redline.revertRun",
-    "redline.showDiff",
-    "redline.sessions",
-    "redline.usage",
-    "redline.setModel",
-    "redline.doctor",
-)
 REQUEST_FAILED = -32803
 WARM_UP_S = 0.3
 REPUBLISH_S = 0.1
@@ -80,7 +63,7 @@ class RedlineServer(LanguageServer):
         self._published: dict[Path, str] = {}
         self._republishing = False
         self._warm = False
-        _register(self)
+        wiring.register(self)
 
     # ---- life
 
@@ -319,62 +302,6 @@ def _edit(change: Any) -> Edit:
         span = change.range
         return Edit((span.start.line, span.start.character, span.end.line, span.end.character), change.text)
     return Edit(None, change.text)
-
-
-def _register(server: RedlineServer) -> None:
-    """Bind the protocol's methods to their functions."""
-    feature = server.feature
-
-    @feature(lsp.INITIALIZE)
-    def _(params: lsp.InitializeParams) -> None:
-        server.begin(params)
-
-    @feature(lsp.INITIALIZED)
-    async def _(_params: lsp.InitializedParams) -> None:
-        await server.began()
-
-    @feature(lsp.SHUTDOWN)
-    async def _(_params: None) -> None:
-        await server.finish()
-
-    @feature(lsp.TEXT_DOCUMENT_DID_OPEN)
-    def _(_params: lsp.DidOpenTextDocumentParams) -> None:
-        """Advertise it; the protocol class does the work."""
-
-    @feature(lsp.TEXT_DOCUMENT_DID_SAVE)
-    def _(_params: lsp.DidSaveTextDocumentParams) -> None:
-        server.refresh_reviews()
-
-    @feature(lsp.WORKSPACE_DID_CHANGE_CONFIGURATION)
-    async def _(_params: lsp.DidChangeConfigurationParams) -> None:
-        await server.began()
-
-    @feature(lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES)
-    def _(_params: lsp.DidChangeWatchedFilesParams) -> None:
-        server.refresh_reviews()
-
-    kinds = [cast("lsp.CodeActionKind", kind) for kind in code_action.KINDS]
-
-    @feature(lsp.TEXT_DOCUMENT_CODE_ACTION, lsp.CodeActionOptions(code_action_kinds=kinds, resolve_provider=False))
-    def _(params: lsp.CodeActionParams) -> list[lsp.CodeAction | lsp.Command]:
-        return code_action.code_actions(server, params)
-
-    @feature(lsp.TEXT_DOCUMENT_CODE_LENS, lsp.CodeLensOptions(resolve_provider=False))
-    def _(params: lsp.CodeLensParams) -> list[lsp.CodeLens]:
-        return code_lens.code_lenses(server, params)
-
-    @feature(lsp.TEXT_DOCUMENT_HOVER)
-    def _(params: lsp.HoverParams) -> lsp.Hover | None:
-        return hover.hover(server, params)
-
-    for name in COMMANDS:
-        _register_command(server, name)
-
-
-def _register_command(server: RedlineServer, name: str) -> None:
-    @server.command(name)
-    async def _(*given: Any) -> Any:
-        return await server.execute(name, given)
 
 
 def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

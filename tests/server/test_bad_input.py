@@ -8,7 +8,10 @@ import pytest
 from kit import lay
 from raw_client import CAPABILITIES, RawClient
 
-FILES = {"a.py": "import os\n\n\ndef foo(x):\n    return x\n\n\nprint(foo(1))\n", "b.py": "from a import foo\n\nprint(foo(2))\n"}
+FILES = {
+    "a.py": "import os\n\n\ndef foo(x):\n    return x\n\n\nprint(foo(1))\n",
+    "b.py": "from a import foo\n\nprint(foo(2))\n",
+}
 
 
 @pytest.fixture
@@ -38,7 +41,11 @@ def alive(client):
         ("redline.run", {"instruction": "x", "background": True}, "not in this version"),
         ("redline.run", {"instruction": "x", "uri": "untitled:Untitled-1"}, "Save it to a file first"),
         ("redline.run", {"instruction": "x", "uri": "vscode-notebook-cell:/a.ipynb#1"}, "Redline works on files"),
-        ("redline.run", {"instruction": "x", "uri": "file:///nowhere/at/all.py"}, "is not open, and there is no such file"),
+        (
+            "redline.run",
+            {"instruction": "x", "uri": "file:///nowhere/at/all.py"},
+            "is not open, and there is no such file",
+        ),
         ("redline.run", {"instruction": "x", "sessionId": "session-none"}, "no session 'session-none'"),
         ("redline.run", ["x"], "valid dictionary"),
         ("redline.runs", {"runId": "run-none"}, "no run 'run-none'"),
@@ -67,22 +74,40 @@ def test_two_arguments_are_refused(client):
 def test_a_range_outside_the_file(client, folder):
     uri = client.open(folder / "a.py")
     far = {"start": {"line": 999, "character": 0}, "end": {"line": 999, "character": 5}}
-    assert "the file has 8" in error_of(client.command("redline.run", {"instruction": "x", "uri": uri, "range": far}))[1]
+    assert (
+        "the file has 8" in error_of(client.command("redline.run", {"instruction": "x", "uri": uri, "range": far}))[1]
+    )
     back = {"start": {"line": 3, "character": 0}, "end": {"line": 1, "character": 0}}
-    assert "ends before it starts" in error_of(client.command("redline.run", {"instruction": "x", "uri": uri, "range": back}))[1]
+    assert (
+        "ends before it starts"
+        in error_of(client.command("redline.run", {"instruction": "x", "uri": uri, "range": back}))[1]
+    )
     negative = {"start": {"line": -1, "character": 0}, "end": {"line": 1, "character": 0}}
-    assert "greater than or equal to 0" in error_of(client.command("redline.run", {"instruction": "x", "uri": uri, "range": negative}))[1]
-    answer = client.request("textDocument/codeAction", {"textDocument": {"uri": uri}, "range": far, "context": {"diagnostics": []}})
+    assert (
+        "greater than or equal to 0"
+        in error_of(client.command("redline.run", {"instruction": "x", "uri": uri, "range": negative}))[1]
+    )
+    answer = client.request(
+        "textDocument/codeAction", {"textDocument": {"uri": uri}, "range": far, "context": {"diagnostics": []}}
+    )
     assert "error" not in answer
 
 
 def test_a_document_that_was_never_opened(client, folder):
     uri = (folder / "a.py").as_uri()
-    client.notify("textDocument/didChange", {"textDocument": {"uri": uri, "version": 2}, "contentChanges": [{"text": "x"}]})
+    client.notify(
+        "textDocument/didChange", {"textDocument": {"uri": uri, "version": 2}, "contentChanges": [{"text": "x"}]}
+    )
     client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
-    ask = {"textDocument": {"uri": uri}, "range": {"start": {"line": 0, "character": 0}, "end": {"line": 0, "character": 0}}}
+    ask = {
+        "textDocument": {"uri": uri},
+        "range": {"start": {"line": 0, "character": 0}, "end": {"line": 0, "character": 0}},
+    }
     assert client.result("textDocument/codeAction", {**ask, "context": {"diagnostics": []}}) == []
-    assert client.result("textDocument/hover", {"textDocument": {"uri": uri}, "position": {"line": 0, "character": 0}}) is None
+    assert (
+        client.result("textDocument/hover", {"textDocument": {"uri": uri}, "position": {"line": 0, "character": 0}})
+        is None
+    )
     assert client.run("rename foo to bar", uri=uri)["state"] == "proposed"
 
 
@@ -122,7 +147,10 @@ def test_a_second_accept_and_a_stale_revision(client, folder):
     client.do("redline.accept", {"runId": run, "hunks": ["h1"], "revision": revision})
     client.wait(lambda: client.states(run)["h1"] == "accepted")
     assert "accepted already" in error_of(client.command("redline.accept", {"runId": run, "hunks": ["h1"]}))[1]
-    assert "moved on" in error_of(client.command("redline.accept", {"runId": run, "hunks": ["h2"], "revision": revision}))[1]
+    assert (
+        "moved on"
+        in error_of(client.command("redline.accept", {"runId": run, "hunks": ["h2"], "revision": revision}))[1]
+    )
     assert "no hunk 'h99'" in error_of(client.command("redline.reject", {"runId": run, "hunks": ["h99"]}))[1]
     client.do("redline.reject", {"runId": run, "hunks": "all"})
     assert set(client.states(run).values()) == {"accepted", "rejected"}
@@ -241,10 +269,16 @@ def send_frame(client, header, body):
 
 
 def test_lenient_headers(client):
-    body = json.dumps({"jsonrpc": "2.0", "id": 900, "method": "workspace/executeCommand", "params": {"command": "redline.runs"}}).encode()
+    body = json.dumps(
+        {"jsonrpc": "2.0", "id": 900, "method": "workspace/executeCommand", "params": {"command": "redline.runs"}}
+    ).encode()
     send_frame(client, b"content-length: %d\n\n" % len(body), body)
     assert client.reply(900)["result"] == []
-    send_frame(client, b"Content-Type: application/vscode-jsonrpc\r\nContent-Length:%d\r\n\r\n" % len(body), body.replace(b"900", b"901"))
+    send_frame(
+        client,
+        b"Content-Type: application/vscode-jsonrpc\r\nContent-Length:%d\r\n\r\n" % len(body),
+        body.replace(b"900", b"901"),
+    )
     assert client.reply(901)["result"] == []
 
 
@@ -287,7 +321,9 @@ def test_a_wrong_answer_to_our_request_resolves_it(folder):
         client.wait(lambda: client.states(run)["h1"] == "unconfirmed")
 
 
-@pytest.mark.parametrize("header", [b"Content-Length: many\r\n\r\n", b"Content-Length: 99999999999\r\n\r\n", b"X" * 20_000])
+@pytest.mark.parametrize(
+    "header", [b"Content-Length: many\r\n\r\n", b"Content-Length: 99999999999\r\n\r\n", b"X" * 20_000]
+)
 def test_a_broken_frame_ends_the_connection_cleanly(folder, header):
     with RawClient(folder) as client:
         client.initialize(folder)
@@ -331,7 +367,9 @@ def test_the_workspace_may_only_tighten(folder):
     lay(folder, FILES)
     with RawClient(folder, answer=False) as client:
         client.initialize(folder, options={"redline": {"limits": {"turns_max": 5}}})
-        request = client.wait(lambda: next((r for r in client.requests if r["method"] == "workspace/configuration"), None))
+        request = client.wait(
+            lambda: next((r for r in client.requests if r["method"] == "workspace/configuration"), None)
+        )
         section = {"model": "anthropic:evil", "limits": {"turns_max": 99, "minutes_max": 0.000001}}
         client.send({"id": request["id"], "result": [section]})
         run = client.run("rename foo to bar", uri=client.open(folder / "a.py"))

@@ -10,7 +10,9 @@ from redline_server.positions import column, place, position, units
 ENCODINGS = ["utf-8", "utf-16", "utf-32"]
 CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
 # combining, astral, wide, surrogate-adjacent; and what only looks like a line end
-alphabet = st.sampled_from(["a", "é", "e\u0301", "🙂", "𝔘", "\u200d", "\uffff", "\u2028", "\x0b", "\n", "\r\n", "\r", "\ufeff", " "])
+alphabet = st.sampled_from(
+    ["a", "é", "e\u0301", "🙂", "𝔘", "\u200d", "\uffff", "\u2028", "\x0b", "\n", "\r\n", "\r", "\ufeff", " "]
+)
 texts = st.lists(alphabet, max_size=30).map("".join)
 
 
@@ -58,7 +60,7 @@ def reference(text, edit, encoding):
             return len(text)
         body = lines[line].rstrip("\r\n")
         whole = 0
-        for char in body:
+        for _ in body:
             if encoded(body[: whole + 1], encoding) > character:
                 break
             whole += 1

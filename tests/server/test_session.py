@@ -30,7 +30,9 @@ def at(line, end=None):
 
 def actions(client, uri, line, only=None):
     context = {"diagnostics": [], **({"only": only} if only else {})}
-    return client.result("textDocument/codeAction", {"textDocument": {"uri": uri}, "range": at(line), "context": context})
+    return client.result(
+        "textDocument/codeAction", {"textDocument": {"uri": uri}, "range": at(line), "context": context}
+    )
 
 
 def proposed(client, folder):
@@ -76,7 +78,9 @@ def test_a_run_answers_at_once_and_shows_progress_under_its_own_token(client, fo
     kinds = [p["value"]["kind"] for p in client.notes("$/progress") if p["token"] == token]
     assert (kinds[0], kinds[-1]) == ("begin", "end")
     assert "report" in kinds
-    assert [r["params"]["token"] for r in client.requests if r["method"] == "window/workDoneProgress/create"][-1] == token
+    assert [r["params"]["token"] for r in client.requests if r["method"] == "window/workDoneProgress/create"][
+        -1
+    ] == token
 
 
 def test_pending_hunks_are_diagnostics_actions_lenses_and_hovers(client, folder):
@@ -101,7 +105,7 @@ def test_pending_hunks_are_diagnostics_actions_lenses_and_hovers(client, folder)
     assert "rename foo to bar" in hover["contents"]["value"]
     assert "+ def bar(x):" in hover["contents"]["value"]
     assert "tests: unavailable" in hover["contents"]["value"]
-    assert any("workspace/codeLens/refresh" == r["method"] for r in client.requests)
+    assert any(r["method"] == "workspace/codeLens/refresh" for r in client.requests)
 
 
 def test_accept_one_reject_another_undo_and_compare_bytes(client, folder):
@@ -125,7 +129,9 @@ def test_edits_carry_the_version_that_they_are_for(client, folder):
     (request,) = [r for r in client.requests if r["method"] == "workspace/applyEdit"]
     (change,) = request["params"]["edit"]["documentChanges"]
     assert change["textDocument"] == {"uri": uri, "version": 2}
-    assert change["edits"] == [{"range": {"start": {"line": 5, "character": 4}, "end": {"line": 5, "character": 7}}, "newText": "bar"}]
+    assert change["edits"] == [
+        {"range": {"start": {"line": 5, "character": 4}, "end": {"line": 5, "character": 7}}, "newText": "bar"}
+    ]
     assert client.documents[uri][1] == "# typed\n" + FILES["a.py"].replace("def foo", "def bar")
 
 
@@ -187,7 +193,9 @@ def test_cancel_by_progress_and_by_command(client, folder):
     for how in ("progress", "command"):
         run = client.do("redline.run", {"instruction": "search(everything); fix lint in project", "uri": uri})["runId"]
         assert client.ended(run)["state"] == "refused"
-        run = client.do("redline.run", {"instruction": "remove unused in project; modernise in project", "uri": uri})["runId"]
+        run = client.do("redline.run", {"instruction": "remove unused in project; modernise in project", "uri": uri})[
+            "runId"
+        ]
         if how == "progress":
             token = f"redline-{run}"
             client.wait(lambda t=token: any(p["token"] == t for p in client.notes("$/progress")))
@@ -223,10 +231,14 @@ def test_file_operations_are_accepted_by_their_ids(folder, tmp_path):
             ]  # fmt: skip
             answer = client.do("redline.accept", {"runId": run, "hunks": "all"})
             assert answer["skipped"] == [operations[1]["id"]]
-            client.wait(lambda c=client, r=run: [op["state"] for op in c.proposal(r)["fileOperations"]].count("accepted") == 3)
+            client.wait(
+                lambda c=client, r=run: [op["state"] for op in c.proposal(r)["fileOperations"]].count("accepted") == 3
+            )
             assert not (folder / "dead.py").exists()
             assert (folder / "pkg/b.py").read_text() == FILES["b.py"]
-            created = client.documents.get((folder / "new/c.py").as_uri(), [0, ""])[1] or (folder / "new/c.py").read_text()
+            created = (
+                client.documents.get((folder / "new/c.py").as_uri(), [0, ""])[1] or (folder / "new/c.py").read_text()
+            )
             assert created == "C = 1\n"
             assert not (folder / "conftest.py").exists()
         for name in ("pkg/b.py", "new/c.py"):
@@ -238,7 +250,9 @@ def test_sessions_usage_doctor_and_model(client, folder):
     assert [row["runId"] for row in client.do("redline.sessions", {})] == [run]
     assert client.do("redline.usage", {})["model"] == "builtin"
     assert {check["name"] for check in client.do("redline.doctor", {})} >= {"python", "model", "state folder"}
-    assert client.do("redline.setModel", {"model": "anthropic:claude-sonnet-5-5"}) == {"model": "anthropic:claude-sonnet-5-5"}
+    assert client.do("redline.setModel", {"model": "anthropic:claude-sonnet-5-5"}) == {
+        "model": "anthropic:claude-sonnet-5-5"
+    }
     assert any("write tests" in a["title"] for a in actions(client, uri, 0, ["source.redline.test"]))
     assert "no model" in client.command("redline.setModel", {"model": "nonsense"})["error"]["message"]
 
@@ -268,7 +282,10 @@ def test_a_typed_directive_runs_and_goes_with_the_proposal(client, folder):
 
 @pytest.mark.parametrize("answer", ["yes", "no"])
 def test_a_directive_that_came_with_the_file_is_confirmed_first(client, folder, answer):
-    lay(folder, {"c.py": "x = 1\n# redline: remove \u202eunused\nimport os\n", "d.py": "import os\n# redline: remove unused\n"})
+    lay(
+        folder,
+        {"c.py": "x = 1\n# redline: remove \u202eunused\nimport os\n", "d.py": "import os\n# redline: remove unused\n"},
+    )
     uri = client.open(folder / "d.py")
     action = next(a for a in actions(client, uri, 1) if a["title"] == "Redline: remove unused" and "range" in str(a))
     run = client.do("redline.run", action["command"]["arguments"][0])["runId"]
@@ -307,7 +324,13 @@ def test_typing_while_pending_moves_and_conflicts_but_loses_nothing(client, fold
     uri, run = proposed(client, folder)
     typed = "# note\n" + FILES["a.py"].replace("def foo(x):", "def foo(x, y):")
     client.replace(uri, typed)
-    assert client.states(run) == {"h1": "pending", "h2": "conflicted", "h3": "pending", "h4": "pending", "h5": "pending"}
+    assert client.states(run) == {
+        "h1": "pending",
+        "h2": "conflicted",
+        "h3": "pending",
+        "h4": "pending",
+        "h5": "pending",
+    }
     reply = client.command("redline.accept", {"runId": run, "hunks": ["h2"]})
     assert "user text wins" in reply["error"]["message"]
     client.do("redline.accept", {"runId": run, "hunks": ["h1"]})

@@ -139,7 +139,7 @@ def _rename(match: re.Match[str], editor: dict[str, Any]) -> Script:
     path = match["path"] or ""
     extra: dict[str, Any] = {"line": int(match["line"])} if match["line"] else {}
     first = path or editor.get("file", "")
-    if first and "." + first.rsplit(".", 1)[-1] in (".py", ".pyi"):
+    if path or first.endswith((".py", ".pyi")):
         result = yield "rename_symbol", {"path": first, "old": old, "new": new, **extra}
         if not result.error:
             return result.text

@@ -75,7 +75,7 @@ class ScriptedModel:
 def _fail(entry: dict[str, Any]) -> None:
     match entry["error"]:
         case "dropped":
-            raise StreamDropped("The connection broke in mid-reply.")
+            raise StreamDropped("The connection broke in mid-reply.", retry_after_s=entry.get("retry_after_s"))
         case "overflow":
             raise ContextOverflow("The request is too large for the model.")
         case kind:

@@ -87,11 +87,11 @@ def _rename(
     having = {p: _flat(text) for p, text in texts(str(root), paths, above) if word.search(text)}
     if path not in having:
         raise CannotRename(f"The name {name} is not in {path}.")
-    target = _target(having[path], path, old, line)
     python = {p: text for p, text in having.items() if p.endswith((".py", ".pyi"))}
     broken = [p for p, text in python.items() if parsed(text) is None]
     if path in broken:
         raise CannotRename(f"{path} is not valid Python, so nothing can be proven about {name}.")
+    target = _target(having[path], path, old, line)
     project: Any = Project(
         str(root), fscommands=_OverlayFiles(root, above), ropefolder=None,  # pyright: ignore[reportArgumentType]  rope's own documented way to have none
  automatic_soa=False, validate_objectdb=False,

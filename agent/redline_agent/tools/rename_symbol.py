@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from redline_agent.errors import ToolError
+from redline_agent.errors import FileRefused, ToolError
 from redline_agent.safety.gate import Access
 from redline_agent.semantics.helper import ask_worker
 from redline_agent.text import plural, split_lines
@@ -46,6 +46,8 @@ class RenameSymbol(Tool[RenameSymbolInput]):
         path = context.resolve(arguments.path)
         if not path.endswith((".py", ".pyi")):
             raise ToolError(f"{path} is not a Python file; rename_symbol knows Python only.", hint="Use `edit`.")
+        if context.overlay.find(path) is None:
+            raise FileRefused(f"There is no file {path}.", hint="Use `search` to find the definition.")
         paths = context.readable(".")
         above = context.overlay.texts_above_disk()
         reply = await ask_worker(

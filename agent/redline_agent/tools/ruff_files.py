@@ -26,7 +26,7 @@ def apply_fixes(fixed: dict[str, str], reason: str, context: ToolContext) -> lis
     with context.overlay.all_or_nothing():
         for path, text in sorted(fixed.items()):
             seen = context.overlay.find(path)
-            if seen is not None and seen.file.text != text and text and context.allowed("write", path):
+            if seen is not None and seen.file.text != text and context.allowed("write", path):
                 context.overlay.write(path, text, context.origin(reason))
                 changed.append(path)
     return changed

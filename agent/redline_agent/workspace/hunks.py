@@ -122,10 +122,12 @@ class Blame:
         self._lines = split_lines(text)
         self._made: list[frozenset[int]] = [frozenset()] * len(self._lines)
         self._gone: list[frozenset[int]] = [frozenset()] * (len(self._lines) + 1)
+        self._operations: set[int] = set()
 
     def edit(self, text: str, operation: int) -> None:
         """Record that `operation` turned the current text into `text`."""
         lines = split_lines(text)
+        self._operations.add(operation)
         for change in reversed(changes(self._lines, lines)):
             start, end = change.start, change.end
             before = frozenset({operation}).union(*self._made[start:end], *self._gone[start : end + 1])
@@ -138,9 +140,12 @@ class Blame:
         self._lines = lines
 
     def of(self, new_start: int, new_end: int) -> list[int]:
-        """Return the operations behind lines [new_start, new_end) of the current text, in order."""
+        """Return the operations behind lines [new_start, new_end) of the current text, in order.
+
+        Lines that were deleted and came back hide who deleted others: then all operations count.
+        """
         found = frozenset[int]().union(*self._made[new_start:new_end], *self._gone[new_start : new_end + 1])
-        return sorted(found)
+        return sorted(found or self._operations)
 
 
 def _inner(gone: list[frozenset[int]], start: int, end: int) -> frozenset[int]:

@@ -1,0 +1,197 @@
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from claude_server import ClaudeServer
+from kit import call, disk, finish, lay
+
+FILES = {"a.py": "import os\n\n\ndef foo():\n    return 1\n", "b.py": "from a import foo\n\nfoo()\n"}
+
+
+def redline(folder, *args, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "redline_server", *args], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env={**os.environ, **env}, timeout=60,
+    )  # fmt: skip
+
+
+def outcome(done):
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines[-1]["type"] == "outcome"
+    return lines[-1]
+
+
+def test_run_proposes_and_review_shows_it_later(folder):
+    lay(folder, FILES)
+    done = redline(folder, "run", "rename foo to bar")
+    assert done.returncode == 0, done.stderr
+    assert "+def bar():" in done.stdout
+    assert "redline review" in done.stdout
+    assert disk(folder) == FILES
+    pending = json.loads(redline(folder, "review", "--json").stdout)
+    assert [len(p["hunks"]) for p in pending] == [3]
+    (folder / "b.py").write_text("changed\n")
+    pending = json.loads(redline(folder, "review", "--json").stdout)
+    assert {h["path"]: h["state"] for h in pending[0]["hunks"]} == {"a.py": "pending", "b.py": "stale"}
+
+
+def test_run_accept_writes_the_files(folder):
+    lay(folder, FILES)
+    (folder / "a.py").chmod(0o755)
+    done = redline(folder, "run", "rename foo to bar; remove unused", "--accept", "--json")
+    assert done.returncode == 0, done.stderr
+    assert disk(folder) == {"a.py": "\n\ndef bar():\n    return 1\n", "b.py": "from a import bar\n\nbar()\n"}
+    assert (folder / "a.py").stat().st_mode & 0o777 == 0o755
+    assert set(outcome(done)["decided"].values()) == {"accepted"}
+    assert json.loads(redline(folder, "review", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["run", "rename foo to bar", "--check"], 1),
+        (["run", "organise imports", "--check"], 0),
+        (["run", "write a poem"], 1),
+        (["run", "fix lint", "missing.py"], 2),
+        (["run", "fix lint", "--model", "nonsense:x"], 2),
+        (["run", "fix lint", "--max-turns", "0"], 2),
+        (["run", " "], 2),
+        (["run", "fix lint", "../outside"], 1),
+        (["run", "rename foo to bar", "--max-turns", "1"], 3),
+        (["nonsense"], 2),
+        ([], 2),
+        (["sessions"], 0),
+        (["doctor"], 0),
+        (["--version"], 0),
+        (["run", "--help"], 0),
+    ],
+)
+def test_exit_codes(folder, args, code):
+    lay(folder, FILES)
+    done = redline(folder, *args)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert disk(folder) == FILES
+
+
+def test_json_is_one_object_a_line_ending_in_the_outcome(folder):
+    lay(folder, FILES)
+    done = redline(folder, "run", "rename foo to bar", "--json")
+    last = outcome(done)
+    assert (last["state"], last["exitCode"]) == ("proposed", 0)
+    assert [h["line"] for h in last["proposal"]["hunks"]] == [4, 1, 3]
+    assert {json.loads(line)["type"] for line in done.stdout.splitlines()} >= {"run_started", "tool_result", "proposed"}
+
+
+def test_paths_narrow_the_task(folder):
+    lay(folder, {"x/a.py": "import os\n", "y/a.py": "import os\n"})
+    redline(folder, "run", "remove unused", "x", "--accept")
+    assert disk(folder) == {"x/a.py": "", "y/a.py": "import os\n"}
+
+
+def test_a_file_that_cannot_be_written_changes_none(folder):
+    lay(folder, {"a.py": "import os\n", "z/b.py": "import os\n"})
+    code = f"""
+import sys
+from pathlib import Path
+import redline_agent.workspace.applying as applying
+put = applying._put
+def failing(place, data):
+    if place.name == "b.py" and data == b"":
+        raise OSError(28, "No space left on device", str(place))
+    put(place, data)
+applying._put = failing
+from redline_server.__main__ import main
+sys.exit(main(["run", "remove unused", "--accept", "--folder", {str(folder)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Nothing was changed" in done.stderr
+    assert "No space left" in done.stderr
+    assert disk(folder) == {"a.py": "import os\n", "z/b.py": "import os\n"}
+
+
+def test_interrupt_is_130_and_leaves_the_files(folder):
+    lay(folder, FILES)
+    with ClaudeServer([{"status": 529, "headers": {"retry-after": "30"}}] * 9) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "redline_server", "run", "anything"], cwd=folder, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env={**os.environ, "ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": server.url},
+        )  # fmt: skip
+        until = time.monotonic() + 20
+        while not server.requests and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert disk(folder) == FILES
+    assert [row["state"] for row in json.loads(redline(folder, "sessions", "--json").stdout)] == ["cancelled"]
+
+
+def test_with_a_key_the_same_command_runs_on_claude(folder):
+    lay(folder, FILES)
+    script = [
+        call("read", path="a.py"),
+        call("edit", path="a.py", old="return 1", new="return 2", reason="as asked"),
+        finish(),
+    ]
+    with ClaudeServer(script) as server:
+        done = redline(folder, "run", "return two", "--accept", ANTHROPIC_API_KEY="k", ANTHROPIC_BASE_URL=server.url)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "a.py").read_text() == FILES["a.py"].replace("return 1", "return 2")
+    assert server.requests[0]["model"] == "claude-sonnet-5-5"
+
+
+def test_an_empty_answer_to_the_review_changes_nothing(folder):
+    lay(folder, FILES)
+    done = redline(folder, "run", "rename foo to bar", "--review")
+    assert done.returncode == 0
+    assert "no terminal" in done.stdout
+    assert disk(folder) == FILES
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+def test_review_in_a_terminal(folder):
+    import pty
+
+    lay(folder, FILES)
+    redline(folder, "run", "rename foo to bar")
+    pid, handle = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.environ["TERM"] = "dumb"
+        os.execv(sys.executable, [sys.executable, "-m", "redline_server", "review"])
+    answers = [b"a\n", b"r\n", b"s\n"]
+    shown, fresh, until = b"", b"", time.monotonic() + 30
+    while time.monotonic() < until:
+        if not select.select([handle], [], [], 0.1)[0]:
+            continue
+        try:
+            data = os.read(handle, 4096)
+        except OSError:
+            break
+        shown, fresh = shown + data, fresh + data
+        if b"(s):" in fresh and answers:
+            fresh = b""
+            os.write(handle, answers.pop(0))
+    os.waitpid(pid, 0)
+    assert b"1 accepted, 1 rejected, 1 left." in shown
+    assert disk(folder) == {**FILES, "a.py": FILES["a.py"].replace("foo", "bar")}
+
+
+def test_the_tour_runs_to_its_end_without_a_terminal(tmp_path):
+    done = redline(tmp_path, "try", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Confirmed by the text that the editor echoed") == 2
+    assert "rename to_fs_path to uri_to_path" in done.stdout
+    assert "+ def uri_to_path(uri: str)" in done.stdout
+    assert "ANTHROPIC_API_KEY" in done.stdout
+    (source,) = tmp_path.glob("redline-try-*/project/pygls/uris.py")
+    assert "def uri_to_path(" in source.read_text()
