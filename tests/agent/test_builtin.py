@@ -141,3 +141,22 @@ def test_only_the_targets_are_touched(folder):
     lay(folder, {"a.py": "import os\n", "b.py": "import os\n"})
     run = ask_builtin(folder, "remove unused", targets=("a.py",))
     assert {hunk.path for hunk in run.proposal.hunks} == {"a.py"}
+
+
+def test_an_import_that_a_test_expects_to_fail_is_left(folder):
+    text = "import pytest\n\n\ndef test_it():\n    with pytest.raises(ImportError):\n        from json import nothing\n"
+    run = ask_builtin(lay(folder, {"test_a.py": text}), "remove unused")
+    assert run.proposal is None
+    assert "may be for its effect: test_a.py" in run.answer
+
+
+def test_a_finding_that_only_moved_is_not_introduced(folder):
+    text = "from os import path\n\n\ndef path():\n    return 1\n"
+    run = ask_builtin(lay(folder, {"a.py": "import sys\n" + text}), "rename path to way in a.py on line 5")
+    assert run.state in ("proposed", "refused")
+    from redline_agent.semantics.ruff import Finding, introduced
+
+    before = [Finding("F811", "Redefinition of unused `x` from line 25", 30, 1, False)]
+    after = [Finding("F811", "Redefinition of unused `x` from line 24", 29, 1, False)]
+    assert introduced(before, after) == []
+    assert introduced([], after) == after

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from redline_agent.workspace.overlay import Overlay
 _TIMEOUT_S = 60.0
 _AT_ONCE = 4
 _BATCH_FILES = 400
+_LINE = re.compile(r"\bline \d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,10 @@ async def fix_texts(
 
     async def one(path: str, text: str) -> tuple[str, str]:
         ignored = (skipped or {}).get(path, ())
-        args = ["--fix-only", *_select(codes), *(["--ignore", ",".join(ignored)] if ignored else [])]
+        kept = tuple(code for code in codes if code not in ignored)
+        args = ["--fix-only", *_select(kept), *(["--ignore", ",".join(ignored)] if ignored and not codes else [])]
+        if codes and not kept:
+            return path, text
         async with gate:
             done = await _run(overlay, [*args, "--stdin-filename", path, "-"], text.encode("utf-8"))
         return path, done.out.decode("utf-8")
@@ -120,12 +125,16 @@ async def fix_texts(
 
 def introduced(before: list[Finding], after: list[Finding]) -> list[Finding]:
     """Findings in `after` beyond those of the same kind in `before`; lines may have moved."""
-    had = Counter((finding.code, finding.message) for finding in before)
+    had = Counter(map(_kind, before))
     new: list[Finding] = []
     for finding in after:
-        key = (finding.code, finding.message)
+        key = _kind(finding)
         if had[key] > 0:
             had[key] -= 1
         else:
             new.append(finding)
     return new
+
+
+def _kind(finding: Finding) -> tuple[str, str]:
+    return finding.code, _LINE.sub("line", finding.message)

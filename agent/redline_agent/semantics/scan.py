@@ -89,8 +89,16 @@ def _stem(path: str) -> str:
 
 
 def _taken(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Pairs of a module's last name and what is taken from it."""
-    for node in ast.walk(tree):
+    """Pairs of a module's last name and what is taken from it; names that stand for a module are looked through."""
+    nodes = list(ast.walk(tree))
+    stands_for = {
+        alias.asname: alias.name.split(".")[-1]
+        for node in nodes
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
+    for node in nodes:
         if isinstance(node, ast.ImportFrom):
             stem = (node.module or "").split(".")[-1]
             for alias in node.names:
@@ -100,6 +108,6 @@ def _taken(tree: ast.Module) -> Iterator[tuple[str, str]]:
         elif isinstance(node, ast.Attribute):
             value = node.value
             if isinstance(value, ast.Name):
-                yield value.id, node.attr
+                yield stands_for.get(value.id, value.id), node.attr
             elif isinstance(value, ast.Attribute):
                 yield value.attr, node.attr

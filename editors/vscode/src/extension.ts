@@ -1,0 +1,257 @@
+// The VS Code client: starts the server, and gives its commands an input box, a diff view, keys and a status bar.
+// All review state is the server's; what is kept here is the last proposal notification of each run.
+import * as path from "node:path";
+import * as vscode from "vscode";
+import { LanguageClient, type LanguageClientOptions, State, type ServerOptions } from "vscode-languageclient/node";
+
+interface Hunk {
+  id: string;
+  uri: string;
+  range: { start: { line: number; character: number }; end: { line: number; character: number } };
+  state: string;
+}
+
+interface Proposal {
+  runId: string;
+  instruction: string;
+  state: string;
+  revision: number;
+  hunks: Hunk[];
+}
+
+interface Status {
+  model: string;
+  state: string;
+  tokens: number;
+  costUsd: number;
+}
+
+let client: LanguageClient | undefined;
+let statusBar: vscode.StatusBarItem;
+let status: Status | undefined;
+const proposals = new Map<string, Proposal>();
+
+export async function activate(context: vscode.ExtensionContext): Promise<void> {
+  statusBar = vscode.window.createStatusBarItem("redline", vscode.StatusBarAlignment.Right, 10);
+  statusBar.name = "Redline";
+  context.subscriptions.push(statusBar);
+  const commands: Record<string, () => Promise<unknown>> = {
+    "redline.ui.ask": ask,
+    "redline.ui.acceptHunk": () => decideHere("redline.accept"),
+    "redline.ui.rejectHunk": () => decideHere("redline.reject"),
+    "redline.ui.acceptAll": () => decideAll("redline.accept"),
+    "redline.ui.rejectAll": () => decideAll("redline.reject"),
+    "redline.ui.nextHunk": nextHunk,
+    "redline.ui.showDiff": showDiff,
+    "redline.ui.cancel": cancel,
+    "redline.ui.revert": revert,
+    "redline.ui.setModel": setModel,
+    "redline.ui.doctor": doctor,
+    "redline.ui.restart": restart,
+  };
+  for (const [name, run] of Object.entries(commands)) {
+    context.subscriptions.push(vscode.commands.registerCommand(name, () => guarded(run)));
+  }
+  context.subscriptions.push(
+    vscode.workspace.onDidChangeConfiguration((event) => {
+      if (event.affectsConfiguration("redline.command") || event.affectsConfiguration("redline.model")) {
+        void guarded(restart);
+      }
+    }),
+  );
+  await guarded(start);
+}
+
+export async function deactivate(): Promise<void> {
+  await client?.stop();
+}
+
+async function guarded(run: () => Promise<unknown>): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    void vscode.window.showErrorMessage(`Redline: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** A setting as the user gave it: a workspace must not name programs or models. */
+function own<T>(name: string, fallback: T): T {
+  const found = vscode.workspace.getConfiguration("redline").inspect<T>(name);
+  return found?.globalValue ?? found?.defaultValue ?? fallback;
+}
+
+async function start(): Promise<void> {
+  const [command, ...args] = own<string[]>("command", ["redline", "serve"]);
+  if (!command) {
+    throw new Error("the setting redline.command is empty; give the program, as in [\"redline\", \"serve\"]");
+  }
+  const server: ServerOptions = { command, args, options: { cwd: vscode.workspace.workspaceFolders?.[0]?.uri.fsPath } };
+  const options: LanguageClientOptions = {
+    documentSelector: [{ scheme: "file" }],
+    initializationOptions: { redline: { client: true, model: own("model", ""), limits: own("limits", {}) } },
+    outputChannelName: "Redline",
+    markdown: { isTrusted: false, supportHtml: false },
+  };
+  client = new LanguageClient("redline", "Redline", server, options);
+  client.onNotification("redline/proposal", onProposal);
+  client.onNotification("redline/status", (next: Status) => {
+    status = next;
+    showStatus();
+  });
+  client.onDidChangeState((event) => {
+    if (event.newState === State.Stopped) {
+      proposals.clear();
+      showStatus();
+    }
+  });
+  try {
+    await client.start();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`the server did not start (${command}): ${reason}. Install Redline, or set redline.command.`);
+  }
+  showStatus();
+}
+
+async function restart(): Promise<void> {
+  await client?.stop().catch(() => undefined);
+  await client?.dispose().catch(() => undefined);
+  await start();
+}
+
+async function send<T>(command: string, argument: object): Promise<T> {
+  if (!client?.isRunning()) {
+    throw new Error("the server is not running; use “Redline: Restart Server”");
+  }
+  return client.sendRequest<T>("workspace/executeCommand", { command, arguments: [argument] });
+}
+
+function pending(): Proposal[] {
+  return [...proposals.values()].filter((proposal) => proposal.hunks.some((hunk) => hunk.state === "pending"));
+}
+
+function onProposal(proposal: Proposal): void {
+  proposals.set(proposal.runId, proposal);
+  void vscode.commands.executeCommand("setContext", "redline.pending", pending().length > 0);
+  showStatus();
+}
+
+function showStatus(): void {
+  const hunks = pending().flatMap((proposal) => proposal.hunks).filter((hunk) => hunk.state === "pending").length;
+  const busy = status?.state === "running" ? "$(sync~spin) " : "";
+  statusBar.text = hunks ? `${busy}$(diff) Redline: ${hunks} pending` : `${busy}$(edit) Redline`;
+  statusBar.command = hunks ? "redline.ui.nextHunk" : "redline.ui.ask";
+  const used = status ? `${status.model}, ${status.tokens.toLocaleString()} tokens, $${status.costUsd.toFixed(4)}` : "ready";
+  statusBar.tooltip = `Redline: ${used}`;
+  statusBar.show();
+}
+
+async function ask(): Promise<void> {
+  const editor = vscode.window.activeTextEditor;
+  const instruction = await vscode.window.showInputBox({
+    title: "Redline: what should change?",
+    placeHolder: "rename foo to bar · remove unused · organise imports · or anything, with a model's key",
+    prompt: editor ? path.basename(editor.document.fileName) : "the whole workspace",
+    ignoreFocusOut: true,
+  });
+  if (!instruction?.trim()) {
+    return;
+  }
+  const argument: Record<string, unknown> = { instruction };
+  if (editor && client) {
+    argument.uri = client.code2ProtocolConverter.asUri(editor.document.uri);
+    if (!editor.selection.isEmpty) {
+      argument.range = client.code2ProtocolConverter.asRange(editor.selection);
+    }
+  }
+  await send("redline.run", argument);
+}
+
+/** The pending hunks of the active file, in order, each with its run. */
+function hunksHere(): { proposal: Proposal; hunk: Hunk }[] {
+  const editor = vscode.window.activeTextEditor;
+  const here = editor && client?.code2ProtocolConverter.asUri(editor.document.uri);
+  return pending()
+    .flatMap((proposal) => proposal.hunks.map((hunk) => ({ proposal, hunk })))
+    .filter(({ hunk }) => hunk.state === "pending" && hunk.uri === here)
+    .sort((a, b) => a.hunk.range.start.line - b.hunk.range.start.line);
+}
+
+async function decideHere(command: string): Promise<void> {
+  const line = vscode.window.activeTextEditor?.selection.active.line ?? 0;
+  const found = hunksHere().find(
+    ({ hunk }) => hunk.range.start.line <= line && line <= Math.max(hunk.range.start.line, hunk.range.end.line - 1),
+  );
+  if (!found) {
+    throw new Error("there is no pending hunk at the cursor; “Redline: Go to Next Hunk” finds one");
+  }
+  const { proposal, hunk } = found;
+  await send(command, { runId: proposal.runId, hunks: [hunk.id], revision: proposal.revision });
+}
+
+async function decideAll(command: string): Promise<void> {
+  for (const proposal of pending()) {
+    const answer = await send<{ skipped?: string[] }>(command, { runId: proposal.runId, hunks: "all" });
+    if (answer.skipped?.length) {
+      void vscode.window.showInformationMessage(`Redline: ${answer.skipped.join(", ")} run later; accept them one by one.`);
+    }
+  }
+}
+
+async function nextHunk(): Promise<void> {
+  const line = vscode.window.activeTextEditor?.selection.active.line ?? -1;
+  const here = hunksHere().map(({ hunk }) => hunk);
+  const all = pending().flatMap((proposal) => proposal.hunks).filter((hunk) => hunk.state === "pending");
+  const next = here.find((hunk) => hunk.range.start.line > line) ?? all.find((hunk) => !here.includes(hunk)) ?? here[0];
+  if (!next) {
+    throw new Error("nothing is pending");
+  }
+  const at = new vscode.Position(next.range.start.line, next.range.start.character);
+  await vscode.window.showTextDocument(vscode.Uri.parse(next.uri), { selection: new vscode.Range(at, at) });
+}
+
+async function showDiff(): Promise<void> {
+  const found = hunksHere()[0];
+  const proposal = found?.proposal ?? pending()[0];
+  if (!proposal) {
+    throw new Error("nothing is pending");
+  }
+  const argument = { runId: proposal.runId, ...(found ? { uri: found.hunk.uri } : {}) };
+  const shown = await send<{ files: { uri: string; proposedUri: string }[] }>("redline.showDiff", argument);
+  for (const file of shown.files) {
+    const original = vscode.Uri.parse(file.uri);
+    const title = `${path.basename(original.fsPath)} ↔ proposed`;
+    await vscode.commands.executeCommand("vscode.diff", original, vscode.Uri.parse(file.proposedUri), title, { preview: false });
+  }
+}
+
+async function cancel(): Promise<void> {
+  const runs = await send<{ runId: string; outcome: string | null }[]>("redline.runs", {});
+  for (const run of runs.filter((one) => one.outcome === null)) {
+    await send("redline.cancel", { runId: run.runId });
+  }
+}
+
+async function revert(): Promise<void> {
+  const last = [...proposals.values()].reverse().find((one) => one.hunks.some((hunk) => hunk.state === "accepted"));
+  if (!last) {
+    throw new Error("nothing was accepted yet");
+  }
+  await send("redline.revertRun", { runId: last.runId });
+}
+
+async function setModel(): Promise<void> {
+  const model = await vscode.window.showInputBox({ title: "Redline: model", value: status?.model ?? "", prompt: "provider:model, or builtin" });
+  if (model) {
+    await send("redline.setModel", { model });
+  }
+}
+
+async function doctor(): Promise<void> {
+  const checks = await send<{ name: string; ok: boolean | null; detail: string }[]>("redline.doctor", {});
+  const channel = client?.outputChannel;
+  for (const check of checks) {
+    channel?.appendLine(`${check.ok === false ? "NO" : check.ok ? "ok" : "--"}  ${check.name}: ${check.detail}`);
+  }
+  channel?.show(true);
+}
