@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
@@ -55,7 +56,10 @@ class FixLint(Tool[FixLintInput]):
         remaining = await check_paths(context.overlay, paths, codes)
         head = f"{_SAYS[arguments.rules].capitalize()}: changed {plural(len(changed), 'file')} of {len(paths)}."
         notes = left_alone(sorted(kept), "another file imports what is unused there")
-        notes += left_alone(sorted(guarded - kept), "an unused import in a `with` or `try` there may be for its effect")
+        notes += left_alone(
+            sorted(guarded - kept),
+            "an unused import there may be for its effect (in a `with` or `try`, or named in a string of code)",
+        )
         return Outcome(head + notes + _left(remaining), head)
 
 
@@ -83,13 +87,18 @@ def _unused_names(path: str, findings: list[Finding], context: ToolContext) -> l
 
 
 def _for_effect(path: str, findings: list[Finding], context: ToolContext) -> bool:
-    """Whether an unused import stands inside a `with` or `try`, as where a test expects it to fail."""
+    """Whether an unused import may be there for its effect: in a `with` or `try`, or named in a string."""
     lines = {finding.line for finding in findings if finding.code == "F401"}
     seen = context.overlay.find(path) if lines else None
     tree = parsed(seen.file.text) if seen else None
     if tree is None:
         return False
-    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.With | ast.AsyncWith | ast.Try)]
+    nodes = list(ast.walk(tree))
+    strings = " ".join(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    words = set(re.findall(r"\w+", strings))
+    if words & set(_unused_names(path, findings, context)):
+        return True
+    blocks = [node for node in nodes if isinstance(node, ast.With | ast.AsyncWith | ast.Try)]
     return any(block.lineno <= line <= (block.end_lineno or 0) for block in blocks for line in lines)
 
 
