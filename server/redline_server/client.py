@@ -32,12 +32,14 @@ class Quirk:
 
     client: str
     document_changes: bool | None = None
-    first_request_delay_s: float = 0.0
+    request_delay_s: float = 0.0
 
 
 QUIRKS: tuple[Quirk, ...] = (
     Quirk("Neovim", document_changes=True),  # applies documentChanges without announcing it
-    Quirk("", first_request_delay_s=0.2),  # Emacs 28's eglot gives no name, and drops a request that comes at once
+    # Emacs 28's eglot gives no name; its reader leaves what comes in one piece with an answer lying.
+    Quirk("", request_delay_s=0.2),
+    Quirk("redline.el", request_delay_s=0.05),
 )
 
 
@@ -62,7 +64,7 @@ class Abilities:
     action_literals: bool
     disabled_actions: bool
     action_tags: bool
-    first_request_delay_s: float
+    request_delay_s: float
 
 
 def abilities(params: lsp.InitializeParams) -> Abilities:
@@ -97,7 +99,7 @@ def abilities(params: lsp.InitializeParams) -> Abilities:
         action_literals=action.code_action_literal_support is not None,
         disabled_actions=bool(action.disabled_support),
         action_tags=action.tag_support is not None,
-        first_request_delay_s=quirk.first_request_delay_s,
+        request_delay_s=quirk.request_delay_s,
     )
 
 
@@ -108,12 +110,10 @@ class Client:
         self.able = able
         self.own = own
         self._server = server
-        self._rested = able.first_request_delay_s <= 0
 
     async def _ask(self, request: Awaitable[T], limit_s: float, what: str) -> T | None:
-        if not self._rested:
-            self._rested = True
-            await asyncio.sleep(self.able.first_request_delay_s)
+        if self.able.request_delay_s:
+            await asyncio.sleep(self.able.request_delay_s)
         try:
             return await asyncio.wait_for(request, limit_s)
         except TimeoutError:

@@ -59,7 +59,7 @@ function M.ask(instruction, range)
   M.command('redline.run', argument)
 end
 
----Pending hunks of a buffer in order, each with its run's id and revision.
+---Pending hunks of a buffer in order, each with its run's id.
 ---@param bufnr? integer
 ---@return table[]
 function M.hunks(bufnr)
@@ -68,7 +68,7 @@ function M.hunks(bufnr)
   for run, proposal in pairs(proposals) do
     for _, hunk in ipairs(proposal.hunks) do
       if hunk.uri == uri and hunk.state == 'pending' then
-        table.insert(found, { run = run, revision = proposal.revision, hunk = hunk })
+        table.insert(found, { run = run, hunk = hunk })
       end
     end
   end
@@ -91,7 +91,7 @@ local function decide(command, all)
   for _, found in ipairs(M.hunks()) do
     local first, last = found.hunk.range.start.line, found.hunk.range['end'].line - 1
     if first <= line and line <= math.max(first, last) then
-      M.command(command, { runId = found.run, hunks = { found.hunk.id }, revision = found.revision })
+      M.command(command, { runId = found.run, hunks = { found.hunk.id } })
       return
     end
   end

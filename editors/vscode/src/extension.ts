@@ -15,7 +15,6 @@ interface Proposal {
   runId: string;
   instruction: string;
   state: string;
-  revision: number;
   hunks: Hunk[];
 }
 
@@ -186,7 +185,7 @@ async function decideHere(command: string): Promise<void> {
     throw new Error("there is no pending hunk at the cursor; “Redline: Go to Next Hunk” finds one");
   }
   const { proposal, hunk } = found;
-  await send(command, { runId: proposal.runId, hunks: [hunk.id], revision: proposal.revision });
+  await send(command, { runId: proposal.runId, hunks: [hunk.id] });
 }
 
 async function decideAll(command: string): Promise<void> {

@@ -1,0 +1,154 @@
+"""A real Emacs in batch mode: redline.el beside eglot's server, and eglot alone by configuration."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from editors import A_PY, B_PY, debian, missing
+
+pytestmark = pytest.mark.editor
+HERE = Path(__file__).parent
+ELISP = HERE.parent.parent / "editors/emacs"
+
+
+@pytest.fixture(scope="module")
+def emacs():
+    found = os.environ.get("EMACS_BIN") or shutil.which("emacs")
+    if not found and debian("emacs-nox", "elpa-eglot"):
+        found = shutil.which("emacs")
+    found = found or missing("there is no Emacs")
+    probe = subprocess.run([found, "-Q", "--batch", "--eval", PRELUDE.replace("\n", " ") + "(require 'eglot)"], capture_output=True, text=True)
+    if probe.returncode and not debian("elpa-eglot"):
+        missing(f"this Emacs has no eglot: {probe.stderr[-300:]}")
+    return found
+
+
+PRELUDE = """
+(when (< emacs-major-version 29)
+  (dolist (d (file-expand-wildcards "/usr/share/emacs/site-lisp/elpa/*")) (push d load-path)))
+"""
+
+KIT = r"""
+(require 'eglot) (require 'json)
+(setq eglot-sync-connect 10 last-nonmenu-event ?\r create-lockfiles nil vc-handled-backends nil make-backup-files nil
+      auto-save-default nil python-indent-guess-indent-offset nil)
+(advice-add 'y-or-n-p :override (lambda (&rest _) t))
+(defvar py (getenv "PY"))
+(defvar seen nil)
+(advice-add 'message :before (lambda (f &rest a) (when f (push (apply #'format f a) seen))))
+(defun until (what secs)
+  (let ((end (+ (float-time) secs)) value)
+    (while (and (not (setq value (funcall what))) (< (float-time) end))
+      (accept-process-output nil 0.05)
+      ;; batch mode has no idle time, when eglot and redline.el send what changed
+      (when eglot--managed-mode (eglot--signal-textDocument/didChange))
+      (when (fboundp 'redline--flush) (redline--flush)))
+    (or value (error "it did not come true: %S; messages: %S" what (seq-take seen 8)))))
+(defun text (file) (with-current-buffer (find-file-noselect file) (buffer-substring-no-properties (point-min) (point-max))))
+(defun other-works ()
+  (let ((answer (jsonrpc-request (eglot-current-server) :textDocument/hover (eglot--TextDocumentPositionParams))))
+    (format "%s" (plist-get answer :contents))))
+"""
+
+
+def batch(emacs, project, body, **env):
+    script = project.parent / "t.el"
+    script.write_text(";; -*- lexical-binding: t -*-\n" + PRELUDE + KIT + f'(princ (concat "\\n@@" (json-encode {body})))(kill-emacs 0)')
+    done = subprocess.run(
+        [emacs, "-Q", "--batch", "-L", str(ELISP), "-l", str(script)], cwd=project, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=120, env={**os.environ, "PY": sys.executable, "OTHER": str(HERE / "other_server.py"), "LANG": "C.UTF-8", **env},
+    )  # fmt: skip
+    if "@@" not in done.stdout:
+        pytest.fail("\n".join(line[:400] for line in done.stderr.splitlines()[:25]))
+    return json.loads(done.stdout.rsplit("@@", 1)[1])
+
+
+BESIDE = r"""
+(let (out)
+  (setq eglot-server-programs `((python-mode . (,py ,(getenv "OTHER"))))
+        redline-command (list py "-m" "redline_server" "serve") redline-model "builtin")
+  (require 'redline)
+  (find-file "a.py") (python-mode) (apply #'eglot (eglot--guess-contact))
+  (redline-mode 1)
+  (redline-ask "rename foo to bar; remove unused")
+  (until (lambda () (= (length (redline--pending)) 3)) 30)
+  (push (length (seq-filter (lambda (o) (overlay-get o 'redline)) (overlays-in (point-min) (point-max)))) out)
+  (goto-char (point-min))
+  (redline-accept)
+  (until (lambda () (string-prefix-p "import sys" (text "a.py"))) 10)
+  (push (text "a.py") out)
+  (until (lambda () (equal (mapcar (lambda (p) (redline--line (nth 1 p) :start)) (redline--pending)) '(3 7))) 10)
+  (goto-char (point-min)) (redline-next)
+  (push (line-number-at-pos) out)
+  (redline-reject)
+  (until (lambda () (= (length (redline--pending)) 1)) 10)
+  (push (other-works) out)
+  (setq last-command nil)
+  (undo-only 1)
+  (redline--flush)
+  (push (text "a.py") out)
+  (push (and (seq-find (lambda (m) (string-match-p "Redline: rename foo to bar" m)) seen) t) out)
+  (push (other-works) out)
+  (redline-accept-all)
+  (until (lambda () (string-match-p "import bar" (text "b.py"))) 10)
+  (push (text "b.py") out)
+  (nreverse out))
+"""
+
+
+def test_redline_el_beside_another_server(emacs, project):
+    shown, accepted, line, other, undone, progress, other_still, b_text = batch(emacs, project, BESIDE)
+    assert shown == 3
+    assert accepted == A_PY.replace("import os\n", "")
+    assert line == 4
+    assert other.startswith("OTHER")
+    assert undone == A_PY
+    assert progress is True
+    assert other_still.startswith("OTHER")
+    assert b_text == B_PY.replace("foo", "bar")
+    assert (project / "a.py").read_text() == A_PY
+    assert (project / "b.py").read_text() == B_PY
+
+
+ALONE = r"""
+(let (out (run nil))
+  (setq eglot-server-programs `((python-mode . (,py "-m" "redline_server" "serve"))))
+  (find-file "a.py") (python-mode) (apply #'eglot (eglot--guess-contact))
+  (cl-flet ((do (name &rest arg) (jsonrpc-request (eglot-current-server) :workspace/executeCommand
+                                                   (list :command name :arguments (vector (or arg (make-hash-table)))))))
+    (cl-labels ((states () (let ((found (seq-find (lambda (p) (equal (plist-get p :runId) run)) (do "redline.proposals"))))
+                             (mapcar (lambda (h) (plist-get h :state)) (plist-get found :hunks)))))
+      (setq run (plist-get (do "redline.run" :instruction "rename foo to bar" :uri (concat "file://" (file-truename "a.py"))) :runId))
+      (until (lambda () (= (length (states)) 4)) 30)
+      (do "redline.accept" :runId run :hunks ["h1"])
+      (until (lambda () (string-match-p "def bar" (text "a.py"))) 10)
+      (push (text "a.py") out)
+      (do "redline.reject" :runId run :hunks ["h2"])
+      (until (lambda () (equal (states) '("accepted" "rejected" "pending" "pending"))) 10)
+      (setq buffer-undo-list (cons nil buffer-undo-list) last-command nil)
+      (undo-only 1)
+      (eglot--signal-textDocument/didChange)
+      (until (lambda () (equal (car (states)) "undone")) 10)
+      (push (text "a.py") out)))
+  (nreverse out))
+"""
+
+
+def test_eglot_alone_by_configuration(emacs, project):
+    accepted, undone = batch(emacs, project, ALONE, REDLINE_MODEL="builtin")
+    assert accepted == A_PY.replace("def foo", "def bar")
+    assert undone == A_PY
+    assert (project / "a.py").read_text() == A_PY
+
+
+def test_redline_el_compiles_without_a_warning(emacs, tmp_path):
+    shutil.copy(ELISP / "redline.el", tmp_path)
+    done = subprocess.run(
+        [emacs, "-Q", "--batch", "--eval", "(setq byte-compile-error-on-warn t)", "-f", "batch-byte-compile", "redline.el"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
