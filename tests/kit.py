@@ -32,7 +32,10 @@ async def carry_out(ws: Workspace, model, task: Task | str, limits: Limits | Non
     """Run to the end; returns the run and its events."""
     task = Task(task) if isinstance(task, str) else task
     run = ws.new_run(task, model, Config(limits=limits or Limits()), session)
-    events = [event async for event in ws.carry_out(run, model)]
+    try:
+        events = [event async for event in ws.carry_out(run, model)]
+    finally:
+        await model.close()
     return run, events
 
 

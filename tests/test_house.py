@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -105,7 +104,8 @@ def test_no_address_of_a_registry_and_no_machine_path_is_committed():
 def test_versions_agree():
     import json
 
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    from redline_agent.version import VERSION as version
+
     assert json.loads((ROOT / "editors/vscode/package.json").read_text())["version"] == version
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 

@@ -54,11 +54,14 @@ async def run_task(workspace: Workspace, task: Task, model: Model, config: Confi
     run = workspace.new_run(task, model, config)
     ended: RunEnded | None = None
     show = _json_line if wish.as_json else _shower(console)
-    async for event in workspace.carry_out(run, model):
-        if isinstance(event, RunEnded):
-            ended = event
-        else:
-            show(event)
+    try:
+        async for event in workspace.carry_out(run, model):
+            if isinstance(event, RunEnded):
+                ended = event
+            else:
+                show(event)
+    finally:
+        await model.close()
     assert ended is not None  # noqa: S101  carry_out always ends in one
     code = _EXITS.get(ended.state, EXIT_FAILED)
     decided = _decide(workspace, run, wish, console) if run.proposal else {}
@@ -90,7 +93,7 @@ def _decide(workspace: Workspace, run: Run, wish: Wish, console: Console) -> dic
 
 def bulk(proposal: Proposal) -> list[str]:
     """Ids that a bulk accept takes: all that is pending and carries no badge."""
-    return [item.id for item in proposal.items if item.state in OPEN and not item.badge]
+    return [item.id for item in proposal.items if item.state == "pending" and not item.badge]
 
 
 def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None:

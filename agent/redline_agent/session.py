@@ -88,7 +88,7 @@ class Workspace:
         return Run(new_id("run"), session or new_id("session"), task, model.name, Meter(config.limits))
 
     async def carry_out(self, run: Run, model: Model) -> AsyncGenerator[Event]:
-        """Carry a run out, to its RunEnded; the journal has one even when the caller cancels."""
+        """Carry a run out, to its RunEnded; the journal has one even when the caller cancels. The model stays open."""
         try:
             async for event in self._carry_out(run, model):
                 yield event
@@ -103,8 +103,6 @@ class Workspace:
             yield self._end(run, "limit", str(error), error.limit)
         except RedlineError as error:
             yield self._end(run, "failed", str(error))
-        finally:
-            await asyncio.shield(model.close())
 
     async def _carry_out(self, run: Run, model: Model) -> AsyncIterator[Event]:
         overlay = Overlay(self.resolver, self.buffers)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 from redline_agent.cli import add_commands, guarded
+from redline_agent.version import VERSION
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
         description="A coding agent as a language server: every change arrives as hunks that you accept or reject.",
         epilog="Begin with `redline try` (a tour, no key needed), or `redline doctor`.",
     )
-    top.add_argument("--version", action="version", version=_version())
+    top.add_argument("--version", action="version", version=f"redline {VERSION}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     serve = commands.add_parser(
         "serve",
@@ -40,13 +40,6 @@ def parser() -> argparse.ArgumentParser:
     tour.set_defaults(handler=_try)
     add_commands(commands)
     return top
-
-
-def _version() -> str:
-    try:
-        return f"redline {version('redline-ls')}"
-    except PackageNotFoundError:
-        return "redline (not installed)"
 
 
 def _serve(args: argparse.Namespace) -> int:

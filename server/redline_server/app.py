@@ -11,7 +11,6 @@ import logging
 import sys
 from collections.abc import Coroutine, Iterable
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +21,7 @@ from pygls.lsp.server import LanguageServer
 from redline_agent.config import Config
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.models.names import default_model
+from redline_agent.version import VERSION
 from redline_agent.workspace.proposal import FileOperation, Hunk
 
 from redline_server import convert, settings, transport, wiring
@@ -49,7 +49,7 @@ class RedlineServer(LanguageServer):
     def __init__(self, *, model: str = "") -> None:
         super().__init__(  # pyright: ignore[reportUnknownMemberType]
             "redline",
-            _version(),
+            VERSION,
             text_document_sync_kind=lsp.TextDocumentSyncKind.Incremental,
             protocol_cls=RedlineProtocol,
             converter_factory=converters.get_converter,
@@ -283,13 +283,6 @@ class RedlineServer(LanguageServer):
             raise JsonRpcInvalidParams(message=str(error)) from error
         except RedlineError as error:
             raise JsonRpcException(message=str(error), code=REQUEST_FAILED) from error
-
-
-def _version() -> str:
-    try:
-        return version("redline-ls")
-    except PackageNotFoundError:
-        return "0"
 
 
 def _import_heavy() -> None:

@@ -126,7 +126,7 @@ class Reviews:
             )
         if isinstance(wanted, str):
             if to_accept:
-                return [item for item in proposal.items if item.state in OPEN and not item.badge]
+                return [item for item in proposal.items if item.state == "pending" and not item.badge]
             return [item for item in proposal.items if item.state in SHOWN | OPEN]
         by_id = {item.id: item for item in proposal.items}
         for ident in wanted:

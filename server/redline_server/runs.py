@@ -21,6 +21,7 @@ from redline_agent.context.gather import Task
 from redline_agent.errors import UsageError
 from redline_agent.events import Event, Proposed, Retrying, ToolFinished, ToolStarted, TurnStarted, Working
 from redline_agent.journal import Journal
+from redline_agent.models.base import Model
 from redline_agent.models.catalog import make_model
 from redline_agent.models.names import default_model
 from redline_agent.session import Run, Workspace, journal_path
@@ -77,6 +78,7 @@ class Runs:
         self._reviews = reviews
         self._workspaces: dict[Path, Workspace] = {}
         self._active: dict[str, Active] = {}
+        self._models: dict[str, Model] = {}
         self._ids = itertools.count(1)
 
     # ---- starting
@@ -95,7 +97,7 @@ class Runs:
         if going >= RUNS_AT_ONCE_MAX:
             raise UsageError(f"{going} runs are going on already.", hint="Wait for one, or cancel one.")
         workspace = self.workspace(root)
-        model = make_model(self.model_name)
+        model = self._model(self.model_name)
         if session and not workspace.journal.of_session(session):
             raise UsageError(f"There is no session {session!r} in this folder.")
         run = workspace.new_run(task, model, self.config, session)
@@ -113,6 +115,14 @@ class Runs:
         self._forget_old()
         return run
 
+    def _model(self, name: str) -> Model:
+        """Return the model of a name, kept open for the next run: a new connection costs more than a request."""
+        if name.startswith("scripted:"):
+            return make_model(name)
+        if name not in self._models:
+            self._models[name] = make_model(name)
+        return self._models[name]
+
     @property
     def model_name(self) -> str:
         """The model of the next run."""
@@ -128,7 +138,7 @@ class Runs:
 
     # ---- carrying out
 
-    async def _drive(self, active: Active, model: Any) -> None:
+    async def _drive(self, active: Active, model: Model) -> None:
         run = active.run
         events = active.workspace.carry_out(run, model)
         try:
@@ -290,6 +300,8 @@ class Runs:
         if tasks:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        for model in self._models.values():
+            await model.close()
         for workspace in self._workspaces.values():
             workspace.journal.close()
 

@@ -1,4 +1,5 @@
 import pytest
+
 from editors import A_PY, B_PY
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from editors import A_PY, B_PY, debian, missing
 
 pytestmark = pytest.mark.editor
@@ -21,7 +22,11 @@ def emacs():
     if not found and debian("emacs-nox", "elpa-eglot"):
         found = shutil.which("emacs")
     found = found or missing("there is no Emacs")
-    probe = subprocess.run([found, "-Q", "--batch", "--eval", PRELUDE.replace("\n", " ") + "(require 'eglot)"], capture_output=True, text=True)
+    probe = subprocess.run(
+        [found, "-Q", "--batch", "--eval", PRELUDE.replace("\n", " ") + "(require 'eglot)"],
+        capture_output=True,
+        text=True,
+    )
     if probe.returncode and not debian("elpa-eglot"):
         missing(f"this Emacs has no eglot: {probe.stderr[-300:]}")
     return found
@@ -57,7 +62,12 @@ KIT = r"""
 
 def batch(emacs, project, body, **env):
     script = project.parent / "t.el"
-    script.write_text(";; -*- lexical-binding: t -*-\n" + PRELUDE + KIT + f'(princ (concat "\\n@@" (json-encode {body})))(kill-emacs 0)')
+    script.write_text(
+        ";; -*- lexical-binding: t -*-\n"
+        + PRELUDE
+        + KIT
+        + f'(princ (concat "\\n@@" (json-encode {body})))(kill-emacs 0)'
+    )
     done = subprocess.run(
         [emacs, "-Q", "--batch", "-L", str(ELISP), "-l", str(script)], cwd=project, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=120, env={**os.environ, "PY": sys.executable, "OTHER": str(HERE / "other_server.py"), "LANG": "C.UTF-8", **env},

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from editors import A_PY, B_PY, missing
 
 pytestmark = [pytest.mark.editor, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")]
@@ -96,7 +97,9 @@ def begin(editor, project):
 
 
 def test_with_the_plugin(nvim, project):
-    nvim.exec_lua("require('redline').setup({cmd = {...}, model = 'builtin'})", sys.executable, "-m", "redline_server", "serve")
+    nvim.exec_lua(
+        "require('redline').setup({cmd = {...}, model = 'builtin'})", sys.executable, "-m", "redline_server", "serve"
+    )
     begin(nvim, project)
     nvim.command("Redline rename foo to bar; remove unused")
     assert until(nvim, f"local f = (function() {SHOWN} end)(); return #f == 3 and f") == ["h1", "h2", "h3"]
@@ -125,7 +128,9 @@ def test_with_the_plugin(nvim, project):
 
 
 def test_accept_all_changes_files_that_are_not_open_too(nvim, project):
-    nvim.exec_lua("require('redline').setup({cmd = {...}, model = 'builtin'})", sys.executable, "-m", "redline_server", "serve")
+    nvim.exec_lua(
+        "require('redline').setup({cmd = {...}, model = 'builtin'})", sys.executable, "-m", "redline_server", "serve"
+    )
     begin(nvim, project)
     nvim.command("Redline rename foo to bar")
     until(nvim, "return require('redline').status() == '4 pending'")

@@ -106,6 +106,7 @@ async function start(): Promise<void> {
   try {
     await client.start();
   } catch (error) {
+    showStatus();
     const reason = error instanceof Error ? error.message : String(error);
     throw new Error(`the server did not start (${command}): ${reason}. Install Redline, or set redline.command.`);
   }
@@ -136,13 +137,19 @@ function onProposal(proposal: Proposal): void {
 }
 
 function showStatus(): void {
+  statusBar.show();
+  if (!client?.isRunning()) {
+    statusBar.text = "$(warning) Redline is off";
+    statusBar.tooltip = "Redline: the server is not running; click to start it";
+    statusBar.command = "redline.ui.restart";
+    return;
+  }
   const hunks = pending().flatMap((proposal) => proposal.hunks).filter((hunk) => hunk.state === "pending").length;
   const busy = status?.state === "running" ? "$(sync~spin) " : "";
   statusBar.text = hunks ? `${busy}$(diff) Redline: ${hunks} pending` : `${busy}$(edit) Redline`;
   statusBar.command = hunks ? "redline.ui.nextHunk" : "redline.ui.ask";
   const used = status ? `${status.model}, ${status.tokens.toLocaleString()} tokens, $${status.costUsd.toFixed(4)}` : "ready";
   statusBar.tooltip = `Redline: ${used}`;
-  statusBar.show();
 }
 
 async function ask(): Promise<void> {

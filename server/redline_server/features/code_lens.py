@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types as lsp
 from redline_agent.text import one_line
+from redline_agent.workspace.proposal import Hunk
 
 from redline_server import convert
 from redline_server.features.code_action import directive_run
@@ -25,7 +26,7 @@ def code_lenses(server: RedlineServer, params: lsp.CodeLensParams) -> list[lsp.C
     found: list[lsp.CodeLens] = []
     for place in server.reviews.hunks(path):
         run, hunk = place.entry.proposal.run, place.hunk
-        found += _three(run, hunk.id, hunk.start, hunk.state, one_line(hunk.reason, 50))
+        found += _three(run, hunk, f"{one_line(hunk.reason, 40)}{_arrow(hunk)}")
     for line, words in document.directives():
         found.append(
             _lens(line, f"Redline: {one_line(words, 60)}", "redline.run", directive_run(document, line, words))
@@ -33,13 +34,19 @@ def code_lenses(server: RedlineServer, params: lsp.CodeLensParams) -> list[lsp.C
     return found
 
 
-def _three(run: str, ident: str, line: int, state: str, reason: str) -> Iterator[lsp.CodeLens]:
-    one = {"runId": run, "hunks": [ident]}
-    if state == "pending":
-        yield _lens(line, f"Accept {ident}", "redline.accept", one)
-    yield _lens(line, f"Reject {ident}", "redline.reject", one)
-    note = "" if state == "pending" else f" [{state}]"
-    yield _lens(line, f"Diff: {reason}{note}", "redline.showDiff", {"runId": run})
+def _arrow(hunk: Hunk) -> str:
+    """Return the hunk's first new line, after an arrow."""
+    first = next((line for line in hunk.new if line.strip()), "")
+    return f"  →  {one_line(first, 60)}" if first else "  →  removed" if hunk.old else ""
+
+
+def _three(run: str, hunk: Hunk, words: str) -> Iterator[lsp.CodeLens]:
+    one = {"runId": run, "hunks": [hunk.id]}
+    if hunk.state == "pending":
+        yield _lens(hunk.start, f"Accept {hunk.id}", "redline.accept", one)
+    yield _lens(hunk.start, f"Reject {hunk.id}", "redline.reject", one)
+    note = "" if hunk.state == "pending" else f" [{hunk.state}]"
+    yield _lens(hunk.start, f"{words}{note}", "redline.showDiff", {"runId": run})
 
 
 def _lens(line: int, title: str, command: str, argument: dict[str, Any]) -> lsp.CodeLens:

@@ -1,0 +1,143 @@
+// Drives VS Code (code-server) in headless Chromium. Prints one line a step; exit code 1 when any failed.
+const { chromium } = require("playwright-core");
+const assert = require("node:assert");
+const fs = require("node:fs");
+const os = require("node:os");
+const path = require("node:path");
+
+const { WS, PORT, CHROMIUM, SHOTS } = process.env;
+const A = fs.readFileSync(`${WS}/a.py`, "utf8");
+const B = fs.readFileSync(`${WS}/b.py`, "utf8");
+const MOD = process.platform === "darwin" ? "Meta" : "Control";
+
+(async () => {
+  const profile = fs.mkdtempSync(path.join(os.tmpdir(), "redline-chromium-"));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: CHROMIUM,
+    headless: true,
+    viewport: { width: 1280, height: 720 },
+    args: [
+      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    ],
+  });
+  const page = context.pages()[0] || (await context.newPage());
+  let failed = 0;
+  const shot = (name) => page.screenshot({ path: `${SHOTS}/${name}.png` });
+  const step = async (name, run) => {
+    if (failed) return;
+    try {
+      await run();
+      console.log(`ok ${name}`);
+    } catch (error) {
+      failed += 1;
+      console.log(`FAILED ${name}: ${String(error).slice(0, 1500)}`);
+      await shot(`failed-${name.replace(/\W+/g, "-")}`);
+    }
+  };
+  const until = async (what, condition, seconds = 30) => {
+    const end = Date.now() + seconds * 1000;
+    for (;;) {
+      const value = await condition();
+      if (value) return value;
+      if (Date.now() > end) throw new Error(`it did not come true: ${what}`);
+      await page.waitForTimeout(100);
+    }
+  };
+  const text = () =>
+    page.evaluate(() =>
+      [...document.querySelectorAll(".editor-instance .view-lines .view-line")]
+        .map((line) => [parseInt(line.style.top, 10), line.textContent])
+        .sort((a, b) => a[0] - b[0])
+        .map((pair) => pair[1].replace(/\u00a0/g, " "))
+        .join("\n"),
+    );
+  const command = async (title) => {
+    await page.keyboard.press("F1");
+    await page.locator(".quick-input-widget input[type=text]:visible").first().fill(`>${title}`);
+    await page.locator(".quick-input-list .monaco-list-row", { hasText: title }).first().click();
+  };
+  const lens = (title) => page.locator(".codelens-decoration a", { hasText: title });
+  const focus = () => page.locator(".editor-instance .view-line").first().click({ position: { x: 5, y: 8 } });
+
+  await step("the workbench opens the file", async () => {
+    await page.goto(`http://127.0.0.1:${PORT}/?folder=${WS}`, { waitUntil: "domcontentloaded" });
+    await page.locator(".monaco-workbench").waitFor({ timeout: 90000 });
+    await page.locator(".explorer-folders-view .monaco-list-row", { hasText: "a.py" }).first().dblclick({ timeout: 60000 });
+    await page.locator(".editor-instance .view-line", { hasText: "foo" }).first().waitFor();
+    await page.locator(".statusbar-item", { hasText: /^\s*Redline\s*$/ }).first().waitFor({ timeout: 60000 });
+  });
+  await step("ask by the input box, and watch progress", async () => {
+    await page.evaluate(() => {
+      window.seenStatus = [];
+      const bar = document.querySelector(".statusbar");
+      new MutationObserver(() => window.seenStatus.push(bar.textContent)).observe(bar, { subtree: true, childList: true, characterData: true });
+    });
+    await focus();
+    await command("Redline: Ask for a Change");
+    const box = page.locator(".quick-input-widget input[type=text]:visible").first();
+    await until("the input box", async () => (await page.locator(".quick-input-title").first().textContent())?.includes("what should change"));
+    await box.fill("rename foo to bar; remove unused");
+    await page.keyboard.press("Enter");
+    await lens("Accept h1").first().waitFor({ timeout: 60000 });
+    const seen = await page.evaluate(() => window.seenStatus);
+    assert(seen.some((one) => /Redline: rename foo|Renaming foo/.test(one)), `no progress in ${JSON.stringify(seen.slice(-5))}`);
+    await until("the count", async () => (await page.locator(".statusbar").textContent()).includes("5 pending"));
+  });
+  await step("a pending proposal to look at", async () => {
+    await page.locator(".notifications-toasts .codicon-notifications-clear").first().click({ timeout: 2000 }).catch(() => {});
+    await page.keyboard.press("Escape");
+    await page.mouse.move(640, 500);
+    await page.waitForTimeout(800);
+    await shot("pending-proposal");
+  });
+  await step("accept one hunk", async () => {
+    await lens("Accept h1").first().click();
+    await until("the accept", async () => !(await text()).includes("import os"));
+    await lens("Accept h1").first().waitFor({ state: "detached" });
+  });
+  await step("reject another by its key", async () => {
+    await until("the lens", async () => (await lens("Accept h2").count()) > 0);
+    await page.locator(".editor-instance .view-line", { hasText: "def foo" }).first().click();
+    await page.keyboard.press(`${MOD}+Alt+n`);
+    await lens("Reject h2").first().waitFor({ state: "detached" });
+    assert((await text()).includes("def foo(x):"));
+  });
+  await step("undo is one step, byte for byte", async () => {
+    await focus();
+    await page.keyboard.press(`${MOD}+z`);
+    await until("the undo", async () => (await text()).includes("import os"));
+    await page.keyboard.press(`${MOD}+s`);
+    await page.waitForTimeout(700);
+    assert.equal(fs.readFileSync(`${WS}/a.py`, "utf8"), A);
+  });
+  await step("the second server goes on working", async () => {
+    await page.locator(".editor-instance .view-line", { hasText: "import sys" }).first().click();
+    await command("Show or Focus Hover");
+    await page.locator(".monaco-hover:visible", { hasText: "OTHER v" }).first().waitFor({ timeout: 15000 });
+    await page.keyboard.press("Escape");
+  });
+  await step("the diff view", async () => {
+    await focus();
+    await command("Redline: Show Diff of This File");
+    await page.locator(".monaco-diff-editor .editor.modified .view-line", { hasText: "bar" }).first().waitFor({ timeout: 20000 });
+    await page.waitForTimeout(500);
+    await shot("diff");
+    await command("View: Close Editor");
+  });
+  await step("accept the rest, in files that are not open too", async () => {
+    await focus();
+    await command("Redline: Accept All Pending Hunks");
+    await until("the end", async () => !(await page.locator(".statusbar").textContent()).includes("pending"));
+    await command("File: Save All Files").catch(() => {});
+    await until("b.py", async () => fs.readFileSync(`${WS}/b.py`, "utf8") === B.replace(/foo/g, "bar"), 15);
+    assert.equal(fs.readFileSync(`${WS}/a.py`, "utf8"), A.replace("print(foo", "print(bar"));
+    await shot("accepted");
+  });
+  await context.close();
+  fs.rmSync(profile, { recursive: true, force: true });
+  process.exit(failed ? 1 : 0);
+})().catch((error) => {
+  console.error(error);
+  process.exit(2);
+});
