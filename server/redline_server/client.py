@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -111,11 +111,11 @@ class Client:
         self.own = own
         self._server = server
 
-    async def _ask(self, request: Awaitable[T], limit_s: float, what: str) -> T | None:
+    async def _ask(self, request: Callable[[], Awaitable[T]], limit_s: float, what: str) -> T | None:
         if self.able.request_delay_s:
             await asyncio.sleep(self.able.request_delay_s)
         try:
-            return await asyncio.wait_for(request, limit_s)
+            return await asyncio.wait_for(request(), limit_s)
         except TimeoutError:
             logger.warning("The client did not answer %s within %g s.", what, limit_s)
         except JsonRpcException as error:
@@ -127,15 +127,21 @@ class Client:
         if not self.able.apply_edit:
             return None
         params = lsp.ApplyWorkspaceEditParams(edit=edit, label=label)
-        return await self._ask(self._server.workspace_apply_edit_async(params), APPLY_S_MAX, "workspace/applyEdit")
+        return await self._ask(
+            lambda: self._server.workspace_apply_edit_async(params), APPLY_S_MAX, "workspace/applyEdit"
+        )
 
     async def create_progress(self, token: str) -> bool:
         """Create a progress of the server's own; False when there can be none."""
         if not self.able.progress:
             return False
         params = lsp.WorkDoneProgressCreateParams(token=token)
-        request = self._server.window_work_done_progress_create_async(params)
-        done = await self._ask(_answered(request), REQUEST_S_MAX, "window/workDoneProgress/create")
+        server = self._server
+        done = await self._ask(
+            lambda: _answered(server.window_work_done_progress_create_async(params)),
+            REQUEST_S_MAX,
+            "window/workDoneProgress/create",
+        )
         return bool(done)
 
     def progress(
@@ -151,7 +157,9 @@ class Client:
         if not self.able.show_document:
             return False
         params = lsp.ShowDocumentParams(uri=uri, take_focus=focus)
-        result = await self._ask(self._server.window_show_document_async(params), REQUEST_S_MAX, "window/showDocument")
+        result = await self._ask(
+            lambda: self._server.window_show_document_async(params), REQUEST_S_MAX, "window/showDocument"
+        )
         return bool(result and result.success)
 
     async def choose(self, message: str, options: list[str]) -> str | None:
@@ -161,7 +169,7 @@ class Client:
         actions = [lsp.MessageActionItem(title=option) for option in options]
         params = lsp.ShowMessageRequestParams(type=lsp.MessageType.Warning, message=message, actions=actions)
         answer = await self._ask(
-            self._server.window_show_message_request_async(params), ASK_S_MAX, "window/showMessageRequest"
+            lambda: self._server.window_show_message_request_async(params), ASK_S_MAX, "window/showMessageRequest"
         )
         return answer.title if answer else None
 
@@ -169,7 +177,7 @@ class Client:
         """Ask for the code lenses to be asked for again."""
         if self.able.lens_refresh:
             await self._ask(
-                _answered(self._server.workspace_code_lens_refresh_async(None)),
+                lambda: _answered(self._server.workspace_code_lens_refresh_async(None)),
                 REQUEST_S_MAX,
                 "codeLens/refresh",
             )
@@ -180,7 +188,7 @@ class Client:
             return None
         params = lsp.ConfigurationParams(items=[lsp.ConfigurationItem(section="redline")])
         answer = await self._ask(
-            self._server.workspace_configuration_async(params), REQUEST_S_MAX, "workspace/configuration"
+            lambda: self._server.workspace_configuration_async(params), REQUEST_S_MAX, "workspace/configuration"
         )
         return answer[0] if answer else None
 

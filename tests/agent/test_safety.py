@@ -114,3 +114,40 @@ def test_nothing_of_an_untrusted_project_is_executed(folder):
     assert [error for error, _ in results(events)] == [False] * 4
     assert run.proposal is not None
     assert not marker.exists()
+
+
+def test_a_cancelled_helper_with_much_to_say_is_reaped(folder):
+    import asyncio
+    import sys
+    import time
+
+    from redline_agent.safety.process import run_helper
+
+    async def go():
+        argv = [
+            sys.executable,
+            "-c",
+            "import sys, time; sys.stdout.write('x' * 5_000_000); sys.stdout.flush(); time.sleep(60)",
+        ]
+        task = asyncio.create_task(run_helper(argv, cwd=folder, timeout_s=60))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        began = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return time.monotonic() - began
+
+    assert asyncio.run(go()) < 3
+
+
+def test_a_helper_that_says_too_much_is_stopped(folder, monkeypatch):
+    import asyncio
+    import sys
+
+    from redline_agent.errors import ToolError
+    from redline_agent.safety import process
+
+    monkeypatch.setattr(process, "OUTPUT_BYTES_MAX", 100_000)
+    argv = [sys.executable, "-c", "while True: print('x' * 1000)"]
+    with pytest.raises(ToolError, match="larger than"):
+        asyncio.run(process.run_helper(argv, cwd=folder, timeout_s=30))

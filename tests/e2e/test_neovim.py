@@ -1,5 +1,6 @@
 """A real Neovim, headless: with redline.lua, and by configuration alone."""
 
+import contextlib
 import os
 import sys
 import time
@@ -33,10 +34,8 @@ def nvim(tmp_path, monkeypatch, project):
     editor = pynvim.attach("child", argv=[neovim(), "--clean", "--embed", "--headless", "-n"])
     editor.exec_lua("vim.opt.rtp:prepend(...)", str(LUA))
     yield editor
-    try:
+    with contextlib.suppress(OSError, EOFError):
         editor.command("qa!")
-    except (OSError, EOFError):
-        pass
     editor.close()
 
 

@@ -372,5 +372,6 @@ def test_the_workspace_may_only_tighten(folder):
         )
         section = {"model": "anthropic:evil", "limits": {"turns_max": 99, "minutes_max": 0.000001}}
         client.send({"id": request["id"], "result": [section]})
+        time.sleep(0.5)
         run = client.run("rename foo to bar", uri=client.open(folder / "a.py"))
         assert (run["state"], run["limit"], run["model"]) == ("limit", "minutes_max", "builtin")

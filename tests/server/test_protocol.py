@@ -13,6 +13,7 @@ async def client(request, lsp_client: LanguageClient, folder):
     lay(folder, {"a.py": "def foo():\n    return 1\n\n\nprint(foo())\n"})
     lsp_client.feature(lsp.WORKSPACE_CODE_LENS_REFRESH)(lambda _: None)
     params = lsp.InitializeParams(capabilities=client_capabilities("visual-studio-code"), root_uri=folder.as_uri())
+    params.client_info = lsp.ClientInfo("pytest-lsp")
     params.workspace_folders = [lsp.WorkspaceFolder(uri=folder.as_uri(), name="ws")]
     result = await lsp_client.initialize_session(params)
     lsp_client.result = result

@@ -17,6 +17,7 @@ from pathlib import Path
 from redline_agent.errors import ToolError
 
 OUTPUT_BYTES_MAX = 64 * 2**20
+REAP_S_MAX = 5.0
 _KEPT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "VIRTUAL_ENV")
 
 
@@ -64,7 +65,10 @@ async def run_helper(
         if process.returncode is None:
             _kill(process)
             with contextlib.suppress(Exception):
-                await asyncio.shield(process.wait())
+                async with asyncio.timeout(REAP_S_MAX):
+                    # wait() alone can hang: a pipe that is full and that nobody reads is never seen to end
+                    await asyncio.gather(_emptied(process.stdout), _emptied(process.stderr))
+                    await process.wait()
 
 
 async def _talk(process: asyncio.subprocess.Process, stdin: bytes) -> tuple[bytes, bytes]:
@@ -88,6 +92,11 @@ async def _bounded(stream: asyncio.StreamReader | None) -> bytes:
             raise ToolError(f"Its output is larger than {OUTPUT_BYTES_MAX:,} bytes.")
         parts.append(part)
     return b"".join(parts)
+
+
+async def _emptied(stream: asyncio.StreamReader | None) -> None:
+    while stream is not None and await stream.read(65536):
+        pass
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
