@@ -61,6 +61,7 @@ class Run:
     answer: str = ""
     limit: str = ""
     doing: str = ""
+    refusals: list[str] = field(default_factory=list[str])
     proposal: Proposal | None = None
     loop: Loop | None = field(default=None, repr=False)
 
@@ -128,10 +129,9 @@ class Workspace:
             [*history, started],
             lambda event: self._record(run, event),
         )
-        notes: list[str] = []
         async for event in run.loop.run():
             if isinstance(event, ToolFinished) and event.result.error:
-                notes.append(event.summary)
+                run.refusals.append(event.summary)
             yield event
         if run.loop.refused:
             yield self._end(run, "refused", run.loop.answer)
@@ -145,7 +145,7 @@ class Workspace:
             instruction=run.task.instruction,
             rules=self.rules,
             proof=proof,
-            notes=notes,
+            notes=run.refusals,
         )
         if not run.proposal.items:
             run.proposal = None

@@ -18,9 +18,10 @@ from lsprotocol import converters
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
-from redline_agent.config import Config
+from redline_agent.config import Config, state_dir
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.models.names import default_model
+from redline_agent.text import escape_hidden
 from redline_agent.version import VERSION
 from redline_agent.workspace.proposal import FileOperation, Hunk
 
@@ -30,6 +31,7 @@ from redline_server.client import Client, abilities
 from redline_server.documents import Documents, Edit
 from redline_server.protocol import RedlineProtocol
 from redline_server.review import Entry, Reviews
+from redline_server.shown import write_read_only
 
 if TYPE_CHECKING:
     from redline_server.runs import Pending, Runs
@@ -102,6 +104,7 @@ class RedlineServer(LanguageServer):
 
             self._runs = Runs(self.client, self.documents, self.reviews, self.settings.config)
             self._runs.on_proposal = self._proposed
+            self._runs.on_answer = self._answered
         return self._runs
 
     def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -190,6 +193,11 @@ class RedlineServer(LanguageServer):
     def _proposed(self, run: str) -> None:
         self.refresh_reviews()
         self.entry_changed(self.reviews.get(run))
+
+    def _answered(self, run: str, answer: str) -> None:
+        """Show a long answer as a read-only Markdown file; what could act in it is escaped."""
+        path = write_read_only(state_dir() / "answers" / f"{run}.md", escape_hidden(answer) + "\n")
+        self.in_background(self.client.show_document(convert.uri_of(path), focus=False))
 
     def proposal_json(self, entry: Entry) -> dict[str, Any]:
         """Return a proposal in the public shape."""

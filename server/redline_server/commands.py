@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import hashlib
-import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +22,7 @@ from redline_agent.text import escape_hidden, one_line, split_lines
 from redline_server import convert
 from redline_server.documents import Document, directive_in
 from redline_server.review import Entry
+from redline_server.shown import write_read_only
 
 if TYPE_CHECKING:
     from redline_server.app import RedlineServer
@@ -282,11 +282,11 @@ async def _show_diff(server: RedlineServer, args: DiffArguments) -> dict[str, An
             split_lines(review.file.text), split_lines(proposed), f"a/{review.path}", f"b/{review.path}"
         )
         shown += [line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines]
-        copy = _read_only(folder / _flat(review.path), proposed)
+        copy = write_read_only(folder / _flat(review.path), proposed)
         files.append({"uri": convert.uri_of(entry.path(review.path)), "proposedUri": convert.uri_of(copy)})
     if wanted and not files:
         raise ReviewError(f"{args.runId} proposes nothing in {wanted.name}.")
-    diff = _read_only(folder / (f"{_flat(wanted.name)}.diff" if wanted else "proposal.diff"), "".join(shown))
+    diff = write_read_only(folder / (f"{_flat(wanted.name)}.diff" if wanted else "proposal.diff"), "".join(shown))
     if not server.client.own:
         server.in_background(server.client.show_document(convert.uri_of(diff)))
     return {"uri": convert.uri_of(diff), "files": files}
@@ -295,15 +295,6 @@ async def _show_diff(server: RedlineServer, args: DiffArguments) -> dict[str, An
 def _flat(path: str) -> str:
     name = path.replace("/", "__")
     return name if len(name) < 120 else hashlib.sha256(path.encode()).hexdigest()[:16] + "__" + name[-80:]
-
-
-def _read_only(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if path.exists():
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-    path.write_text(text, "utf-8", newline="")
-    path.chmod(stat.S_IRUSR)
-    return path
 
 
 # ---- the rest

@@ -35,6 +35,8 @@ RUNS_AT_ONCE_MAX = 4
 RUNS_KEPT_MAX = 200
 CONFIRM_S_MAX = 600.0
 _REPORT_EVERY_S = 0.1
+ANSWER_CHARS_MAX = 300
+"""A longer answer is shown as a file."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Runs:
         self.config = config
         self.pending: dict[str, Pending] = {}
         self.on_proposal: Callable[[str], None] = lambda _run: None
+        self.on_answer: Callable[[str, str], None] = lambda _run, _answer: None
         self._client = client
         self._documents = documents
         self._reviews = reviews
@@ -231,6 +234,8 @@ class Runs:
             active.showing = False
             self._client.progress(active.token, lsp.WorkDoneProgressEnd(message=run.state))
         self._client.show(_closing(run), error=run.state in ("failed", "refused", "limit"))
+        if run.state == "answered" and (len(run.answer) > ANSWER_CHARS_MAX or "\n" in run.answer.strip()):
+            self.on_answer(run.id, run.answer)
         self._client.notify("redline/status", self.status())
 
     # ---- asking about, steering, cancelling
@@ -277,6 +282,7 @@ class Runs:
             "answer": run.answer,
             "outcome": None if run.state in ("running", "waiting") else run.state,
             "limit": run.limit or None,
+            "refusals": run.refusals,
             "model": run.model,
             "usage": {"turns": run.meter.turns, "tokens": run.meter.tokens, "costUsd": run.meter.cost_usd},
             "pending": [{"requestId": p.id, "question": p.question} for p in self.pending.values() if p.run == run.id],
@@ -309,6 +315,7 @@ class Runs:
 def _closing(run: Run) -> str:
     if run.state == "proposed" and run.proposal:
         files = {item.path for item in run.proposal.items}
+        refused = f" {plural(len(run.refusals), 'call')} refused: {run.refusals[-1]}." if run.refusals else ""
         count = f"{plural(len(run.proposal.items), 'change')} in {plural(len(files), 'file')}"
-        return f"Redline: {count} proposed. {one_line(run.answer, 200)}"
+        return f"Redline: {count} proposed. {one_line(run.answer, 200)}{refused}"
     return f"Redline ({run.state}): {one_line(run.answer or run.task.instruction, 400)}"

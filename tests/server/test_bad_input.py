@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -197,15 +199,30 @@ def test_two_folders(folder):
         assert {h["uri"].split("/")[-2] for h in client.proposal(run)["hunks"]} == {"two"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def read_only(folder):
+    """A command that serves where the folder cannot be written; root needs a mount for that."""
+    serve = [sys.executable, "-m", "redline_server", "serve"]
+    if os.geteuid() != 0:
+        folder.chmod(0o500)
+        for path in folder.iterdir():
+            path.chmod(0o400)
+        return serve
+    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    wrapped = ["unshare", "-m", "sh", "-c", mount, str(folder)]
+    if subprocess.run([*wrapped, "true"], capture_output=True).returncode:
+        pytest.skip("root may write anywhere, and a read-only mount is not allowed here")
+    return [*wrapped, *serve]
+
+
 def test_a_read_only_folder(folder):
     lay(folder, FILES)
-    folder.chmod(0o500)
-    with RawClient(folder) as client:
+    with RawClient(folder, command=read_only(folder)) as client:
         client.initialize(folder, {})
         run = client.run("rename foo to bar", uri=(folder / "a.py").as_uri())["runId"]
         client.do("redline.accept", {"runId": run, "hunks": "all"})
         client.wait(lambda: any("could not be written" in m["message"] for m in client.notes("window/showMessage")))
+        assert set(client.states(run).values()) == {"pending"}
+    assert {path.name: path.read_text() for path in folder.iterdir()} == FILES
     folder.chmod(0o700)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redline_agent.errors import ToolError
+from redline_agent.together import together
 
 OUTPUT_BYTES_MAX = 64 * 2**20
 REAP_S_MAX = 5.0
@@ -67,19 +68,20 @@ async def run_helper(
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(REAP_S_MAX):
                     # wait() alone can hang: a pipe that is full and that nobody reads is never seen to end
-                    await asyncio.gather(_emptied(process.stdout), _emptied(process.stderr))
+                    await together(_emptied(process.stdout), _emptied(process.stderr))
                     await process.wait()
 
 
 async def _talk(process: asyncio.subprocess.Process, stdin: bytes) -> tuple[bytes, bytes]:
-    async def feed() -> None:
+    async def feed() -> bytes:
         if process.stdin is not None:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 process.stdin.write(stdin)
                 await process.stdin.drain()
             process.stdin.close()
+        return b""
 
-    _, out, err = await asyncio.gather(feed(), _bounded(process.stdout), _bounded(process.stderr))
+    _, out, err = await together(feed(), _bounded(process.stdout), _bounded(process.stderr))
     return out, err
 
 

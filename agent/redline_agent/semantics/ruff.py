@@ -15,6 +15,7 @@ from typing import Any
 
 from redline_agent.errors import ToolError
 from redline_agent.safety.process import Finished, run_helper
+from redline_agent.together import together
 from redline_agent.workspace.overlay import Overlay
 
 _TIMEOUT_S = 60.0
@@ -120,7 +121,7 @@ async def fix_texts(
             done = await _run(overlay, [*args, "--stdin-filename", path, "-"], text.encode("utf-8"))
         return path, done.out.decode("utf-8")
 
-    return dict(await asyncio.gather(*(one(path, text) for path, text in texts.items())))
+    return dict(await together(*(one(path, text) for path, text in texts.items())))
 
 
 def introduced(before: list[Finding], after: list[Finding]) -> list[Finding]:
