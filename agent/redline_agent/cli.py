@@ -25,7 +25,7 @@ def add_commands(commands: Any) -> None:
     )
     run.add_argument("task", help="what to do, in words")
     run.add_argument("paths", nargs="*", metavar="PATH", help="files or folders that the task is about")
-    run.add_argument("--folder", default=".", help="the workspace folder (default: the current one)")
+    run.add_argument("--folder", help="the workspace folder (default: the repository around the current one)")
     run.add_argument("--model", help="provider:model, as in anthropic:claude-sonnet-5-5, or builtin")
     what = run.add_mutually_exclusive_group()
     what.add_argument("--review", action="store_true", help="decide on each hunk in the terminal")
@@ -39,14 +39,14 @@ def add_commands(commands: Any) -> None:
     review = commands.add_parser(
         "review", help="decide on pending proposals", description="Decide on each pending hunk."
     )
-    review.add_argument("--folder", default=".", help="the workspace folder (default: the current one)")
+    review.add_argument("--folder", help="the workspace folder (default: the repository around the current one)")
     review.add_argument("--json", action="store_true", help="print the pending proposals as JSON")
     review.set_defaults(handler=_review)
 
     sessions = commands.add_parser(
         "sessions", help="list past runs", description="List this folder's runs, newest first."
     )
-    sessions.add_argument("--folder", default=".", help="the workspace folder (default: the current one)")
+    sessions.add_argument("--folder", help="the workspace folder (default: the repository around the current one)")
     sessions.add_argument("--json", action="store_true", help="print as JSON")
     sessions.set_defaults(handler=_sessions)
 
@@ -58,17 +58,28 @@ def add_commands(commands: Any) -> None:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if value <= 0:
-        raise argparse.ArgumentTypeError("must be above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
 def _positive_int(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError("must be above 0")
-    return value
+    value = _positive(text)
+    if value != int(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(value)
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    """Return the workspace folder: the one that was named, the repository around here, or here."""
+    if args.folder:
+        return Path(args.folder)
+    here = Path.cwd().resolve()
+    return next((each for each in (here, *here.parents) if (each / ".git").exists() or (each / ".hg").exists()), here)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -85,9 +96,11 @@ def _run(args: argparse.Namespace) -> int:
     config = load_config()
     wanted = {"turns_max": args.max_turns, "cost_usd_max": args.max_cost}
     limits = with_limits(config.limits, {name: value for name, value in wanted.items() if value}, "the command line")
-    workspace = open_workspace(Path(args.folder))
+    workspace = open_workspace(_folder(args))
+    here = Path.cwd().resolve()
+    paths: list[str] = args.paths or ([] if here == workspace.resolver.root or args.folder else [str(here)])
     targets: list[str] = []
-    for path in args.paths:
+    for path in paths:
         inside = workspace.resolver.resolve(str(Path(path).absolute()))
         if not (workspace.resolver.root / inside).exists():
             raise UsageError(f"There is no {path}.")
@@ -107,15 +120,9 @@ def _review(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from redline_agent.headless import (
-        open_workspace,
-        pending_proposals,
-        proposal_json,
-        review_in_terminal,
-        show_proposal,
-    )
+    from redline_agent.headless import open_workspace, pending_proposals, proposal_json, review_all
 
-    workspace = open_workspace(Path(args.folder))
+    workspace = open_workspace(_folder(args))
     proposals = pending_proposals(workspace)
     if args.json:
         print(json.dumps([{"runId": p.run, "instruction": p.instruction, **proposal_json(p)} for p in proposals]))  # noqa: T201
@@ -123,12 +130,8 @@ def _review(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
     if not proposals:
         console.print("No proposal is pending here.")
-    for proposal in proposals:
-        console.rule(f"{proposal.instruction} ({proposal.run})")
-        if sys.stdin.isatty():
-            review_in_terminal(workspace, proposal, console)
-        else:
-            show_proposal(console, proposal)
+        return 0
+    review_all(workspace, proposals, console)
     return 0
 
 
@@ -137,20 +140,20 @@ def _sessions(args: argparse.Namespace) -> int:
     from dataclasses import asdict
     from datetime import datetime
 
-    from rich.console import Console
-    from rich.table import Table
-
     from redline_agent.headless import open_workspace
+    from redline_agent.text import one_line
 
-    rows = open_workspace(Path(args.folder)).journal.runs()
+    rows = open_workspace(_folder(args)).journal.runs()
     if args.json:
         print(json.dumps([asdict(row) for row in rows]))  # noqa: T201
         return 0
-    table = Table("session", "run", "when", "state", "tokens", "model", "instruction")
     for row in rows:
         when = datetime.fromtimestamp(row.started_s).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(row.session, row.run, when, row.state, f"{row.tokens:,}", row.model, row.instruction[:60])
-    Console().print(table if rows else "No run in this folder yet.")
+        tokens = f"  {row.tokens:,} tokens" if row.tokens else ""
+        print(f"{when}  {row.state:<11} {row.run}  {row.session}  {row.model}{tokens}")  # noqa: T201
+        print(f"    {one_line(row.instruction)}")  # noqa: T201
+    if not rows:
+        print("No run in this folder yet.")  # noqa: T201
     return 0
 
 
@@ -183,4 +186,5 @@ def guarded(handler_args: argparse.Namespace) -> int:
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted.\n")
         return 130

@@ -21,7 +21,7 @@ from redline_agent.events import Event, Retrying, RunEnded, TextDelta, ToolFinis
 from redline_agent.journal import Journal
 from redline_agent.models.base import Model
 from redline_agent.session import Run, Workspace, journal_path
-from redline_agent.text import escape_hidden, plural
+from redline_agent.text import escape_hidden, one_line, plural
 from redline_agent.workspace.applying import Write, move_file, write_files
 from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk, Proposal
 
@@ -80,6 +80,7 @@ def _decide(workspace: Workspace, run: Run, wish: Wish, console: Console) -> dic
     if not wish.as_json:
         show_proposal(console, proposal)
     if wish.check:
+        reject(workspace, proposal, [item.id for item in proposal.items])  # a check leaves nothing behind
         return {}
     if wish.accept:
         accept(workspace, proposal, bulk(proposal))
@@ -147,18 +148,24 @@ def reject(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None
 
 
 def _shower(console: Console) -> Callable[[Event], None]:
+    finishing: set[str] = set()
+
     def show(event: Event) -> None:
         match event:
+            case ToolStarted() if event.call.name == "finish":
+                finishing.add(event.call.id)  # its words come at the end, whole
             case ToolStarted():
                 console.print(RichText("  … " + escape_hidden(event.title), style="dim"))
-            case ToolFinished():
+            case ToolFinished() if event.result.call_id not in finishing:
                 style = "red" if event.result.error else "green"
                 console.print(
                     RichText("  ✓ " if not event.result.error else "  ✗ ", style=style)
                     + RichText(escape_hidden(event.summary))
                 )
             case Retrying():
-                console.print(RichText(f"  … {event.reason} Trying again in {event.wait_s:.0f} s.", style="yellow"))
+                console.print(
+                    RichText(f"  … {event.reason} Trying again in {event.wait_s:.0f} s (Ctrl-C stops).", style="yellow")
+                )
             case TextDelta() | _:
                 pass
 
@@ -220,33 +227,61 @@ def show_proof(console: Console, proposal: Proposal) -> None:
             )
 
 
-def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Console) -> None:
-    """Ask for each pending item; without a terminal, say so and leave all pending."""
+def review_all(workspace: Workspace, proposals: list[Proposal], console: Console) -> None:
+    """Review proposals one after the other; one whose files have all changed since is dropped, and that is said."""
+    for number, proposal in enumerate(proposals, 1):
+        title = f"{number} of {len(proposals)}: {one_line(proposal.instruction, 60)} ({proposal.run})"
+        console.rule(RichText(title), align="left")
+        for review in proposal.files.values():
+            _refresh(workspace, review)
+        if not any(item.state in OPEN for item in proposal.items):
+            console.print("Dropped: its files changed since it was made. Ask again if you still want it.")
+            reject(workspace, proposal, [item.id for item in proposal.items])
+        elif not sys.stdin.isatty():
+            show_proposal(console, proposal)
+        elif not review_in_terminal(workspace, proposal, console):
+            return
+
+
+def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Console) -> bool:
+    """Ask for each pending item and carry each answer out at once; False when the person quit."""
     if not sys.stdin.isatty():
         console.print("Standard input is no terminal, so nothing was decided. Use --accept, or: redline review")
-        return
-    accepted: list[str] = []
-    rejected: list[str] = []
+        return False
     pending = [item for item in proposal.items if item.state in OPEN]
-    for index, item in enumerate(pending):
+    answer = ""
+    for number, item in enumerate(pending, 1):
+        console.print(RichText(f"{number} of {len(pending)}  {item.path}", style="bold"))
         (show_hunk(console, item) if isinstance(item, Hunk) else show_operation(console, item))
-        answer = RichPrompt.ask(
-            f"{item.path} {item.id}: [a]ccept, [r]eject, [s]kip, accept [A]ll, [q]uit",
-            choices=["a", "r", "s", "A", "q"],
-            default="s",
-            console=console,
-        )
-        if answer == "q":
+        answer = ask(console, {"a": "accept", "r": "reject", "s": "skip", "A": "accept all", "q": "quit"}, "s")
+        try:
+            if answer == "A":
+                rest = [each.id for each in pending[number - 1 :] if not each.badge or each is item]
+                accept(workspace, proposal, rest)
+            elif answer == "a":
+                accept(workspace, proposal, [item.id])
+            elif answer == "r":
+                reject(workspace, proposal, [item.id])
+        except RedlineError as error:
+            console.print(RichText(str(error), style="red"))
+        if answer in ("A", "q"):
             break
-        if answer == "A":
-            accepted += [rest.id for rest in pending[index:] if not rest.badge or rest is item]
-            break
-        (accepted if answer == "a" else rejected if answer == "r" else []).append(item.id)
-    reject(workspace, proposal, rejected)
-    accept(workspace, proposal, accepted)
-    console.print(
-        f"{len(accepted)} accepted, {len(rejected)} rejected, {sum(i.state == 'pending' for i in proposal.items)} left."
-    )
+    counts = [sum(item.state == state for item in pending) for state in ("accepted", "rejected")]
+    left = len(pending) - sum(counts)
+    more = " Go on with: redline review" if left else ""
+    console.print(f"{counts[0]} accepted, {counts[1]} rejected, {left} left.{more}")
+    return answer != "q"
+
+
+def ask(console: Console, choices: dict[str, str], default: str | None) -> str:
+    """Ask for one of some keys; the end of input means quit (or the last choice)."""
+    words = ", ".join(f"{key} {what}" for key, what in choices.items())
+    try:
+        # An Ellipsis is the prompt's own way to have no default.
+        return str(RichPrompt.ask(RichText(words), choices=list(choices), default=default or ..., console=console))
+    except EOFError:
+        console.print()
+        return list(choices)[-1]
 
 
 def _closing(console: Console, run: Run, ended: RunEnded, wish: Wish) -> None:
@@ -258,7 +293,9 @@ def _closing(console: Console, run: Run, ended: RunEnded, wish: Wish) -> None:
     console.print(
         RichText(f"[{ended.state}] {plural(ended.turns, 'turn')}, {ended.tokens:,} tokens{cost}", style=style)
     )
-    if run.proposal and run.proposal.open and not (wish.accept or wish.check):
+    if run.proposal and wish.check:
+        console.print("Nothing was changed (--check). Leave --check out to review it, or use --accept.")
+    elif run.proposal and run.proposal.open and not wish.accept:
         console.print(f"{plural(len(run.proposal.items), 'change')} pending. Decide with: redline review")
 
 
@@ -333,4 +370,5 @@ def run_until_interrupted(work: Any) -> int:
     try:
         return int(asyncio.run(work))
     except KeyboardInterrupt:
+        sys.stderr.write("\nCancelled.\n")
         return EXIT_CANCELLED

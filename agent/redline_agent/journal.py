@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from redline_agent.errors import JournalError
-from redline_agent.events import Durable, RunEnded, RunStarted, durable_adapter
+from redline_agent.events import Durable, HunksDecided, RunEnded, RunStarted, durable_adapter
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -41,7 +41,7 @@ CREATE INDEX IF NOT EXISTS event_type ON event (type, seq);
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run in a listing; `state` is "running" while it has no outcome."""
+    """One run in a listing; `state` is "running", the outcome, or what was decided on its proposal."""
 
     session: str
     run: str
@@ -127,7 +127,11 @@ class Journal:
                 " AND e.type = 'outcome' ORDER BY e.seq DESC LIMIT 1)"
                 " FROM event s WHERE s.type = 'run_started' ORDER BY s.seq DESC"
             ).fetchall()
-        return [_row(*row) for row in rows]
+        decided: dict[str, set[str]] = {}
+        for run, event in self.of_type("decided"):
+            if isinstance(event, HunksDecided):
+                decided.setdefault(run, set()).add(event.state)
+        return [_row(session, run, at, body, end, decided.get(run, set())) for session, run, at, body, end in rows]
 
     def close_open_runs(self) -> int:
         """End the runs whose process died without an outcome, as "interrupted"; returns how many."""
@@ -167,8 +171,10 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _row(session: str, run: str, at: float, started: str, ended: str | None) -> RunRow:
+def _row(session: str, run: str, at: float, started: str, ended: str | None, decided: set[str]) -> RunRow:
     start = RunStarted.model_validate_json(started)
     end = RunEnded.model_validate_json(ended) if ended else None
     state = end.state if end else "running"
+    if state == "proposed" and decided:
+        state = decided.pop() if len(decided) == 1 else "mixed"
     return RunRow(session, run, at, start.instruction, start.model, state, end.tokens if end else 0)

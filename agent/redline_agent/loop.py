@@ -58,6 +58,7 @@ from redline_agent.workspace.overlay import Overlay
 
 Kept = TypeVar("Kept", bound=Durable)
 
+ERROR, HINT = "Error: ", "\nHint: "
 CUT = "Your reply was cut off at its length limit, so nothing in it was carried out. Go on in smaller steps."
 
 
@@ -208,7 +209,7 @@ class Loop:
         except (RedlineError, OSError) as error:
             if isinstance(error, LimitReached):
                 raise
-            yield self._finished(call, Outcome(f"Error: {error}", f"refused: {one_line(str(error))}"), error=True)
+            yield self._finished(call, _refusal(error), error=True)
             return
         if outcome.finished:
             self.answer = outcome.text or "Done."
@@ -251,6 +252,13 @@ def _validated(tool: Tool[Any], call: ToolCall) -> Any:
     except ValidationError as error:
         complaints = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors()[:5])
         raise ToolError(f"The arguments of {call.name} are wrong: {complaints}.") from error
+
+
+def _refusal(error: RedlineError | OSError) -> Outcome:
+    """A failed call's result: for the model with the hint on a line of its own, for a person without."""
+    message = error.message if isinstance(error, RedlineError) else str(error)
+    hint = f"{HINT}{error.hint}" if isinstance(error, RedlineError) and error.hint else ""
+    return Outcome(f"{ERROR}{message}{hint}", f"refused: {one_line(message)}")
 
 
 def _wait_s(error: ModelUnavailable, attempt: int) -> float:

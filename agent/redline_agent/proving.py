@@ -33,7 +33,7 @@ async def prove(overlay: Overlay) -> list[ProofItem]:
                 "tests",
                 "unavailable",
                 None,
-                "Tests were not run: this version has no sandbox to run them in.",
+                "not run: this version has no sandbox for them",
             )
         )
     return items

@@ -5,8 +5,10 @@ that asks for a rename and a clean-up through LSP, shows what comes, and lets th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -19,9 +21,9 @@ from typing import Any, cast
 from lsprotocol import types as lsp
 from pygls.lsp.client import LanguageClient
 from redline_agent.errors import RedlineError, UsageError
+from redline_agent.headless import ask
 from redline_agent.text import escape_hidden, plural, split_lines
 from rich.console import Console
-from rich.prompt import Prompt
 from rich.text import Text
 
 from redline_server import convert
@@ -67,7 +69,7 @@ class TourEditor:
 
         @self.client.feature(lsp.WINDOW_SHOW_MESSAGE)
         def _(params: lsp.ShowMessageParams) -> None:
-            self.console.print(Text(f"  {escape_hidden(params.message)}", style="dim"), soft_wrap=True)
+            self.console.print(Text(f"  {escape_hidden(params.message)}", style="dim"))
 
     def _progress(self, value: Any) -> None:
         got = _plain(value)
@@ -94,7 +96,9 @@ class TourEditor:
         """Start the server and introduce this editor."""
         argv = ["-m", "redline_server", "serve", *(["--model", model] if model else [])]
         env = {**os.environ, "REDLINE_STATE_DIR": str(self.root.parent / "state")}
-        await self.client.start_io(sys.executable, *argv, cwd=str(self.root), env=env)
+        await self.client.start_io(
+            sys.executable, *argv, cwd=str(self.root), env=env, start_new_session=sys.platform != "win32"
+        )
         uri = convert.uri_of(self.root)
         capabilities = lsp.ClientCapabilities(
             workspace=lsp.WorkspaceClientCapabilities(
@@ -206,6 +210,7 @@ def tour(*, accept_all: bool, model: str) -> int:
     try:
         return asyncio.run(_tour(root.resolve(), console, accept_all=accept_all, model=model))
     except KeyboardInterrupt:
+        console.print("\nInterrupted. Nothing more is changed.")
         return 130
 
 
@@ -219,12 +224,15 @@ async def _tour(root: Path, console: Console, *, accept_all: bool, model: str) -
     console.print("Nothing is changed there until you accept it.\n")
     editor = TourEditor(root, console)
     await editor.start(model)
+    if accept_all:
+        console.print("Nobody is at the terminal to ask (or --yes was given), so every hunk is accepted for you.\n")
     try:
         for number, (instruction, path) in enumerate(TASKS, 1):
             console.print(Text(f"{number}. You ask, in {path}: {instruction}", style="bold"))
             await _one(editor, console, instruction, root / path, accept_all=accept_all)
     finally:
-        await editor.stop()
+        with contextlib.suppress(Exception):
+            await editor.stop()
     _farewell(console, root)
     return 0
 
@@ -239,7 +247,7 @@ async def _one(editor: TourEditor, console: Console, instruction: str, path: Pat
     every = False
     for hunk in proposal["hunks"]:
         _show(console, editor.root, hunk)
-        answer = "a" if accept_all or every else await asyncio.to_thread(_ask, console)
+        answer = "a" if accept_all or every else _ask(console)
         every = every or answer == "A"
         (rejected if answer == "r" else accepted).append(hunk["id"])
     _proof(console, proposal)
@@ -249,7 +257,12 @@ async def _one(editor: TourEditor, console: Console, instruction: str, path: Pat
 
 
 def _ask(console: Console) -> str:
-    return Prompt.ask("    [a]ccept, [r]eject, accept [A]ll", choices=["a", "r", "A"], default="a", console=console)
+    """Ask in the main thread, where Ctrl-C is to interrupt at once; the event loop has nothing else to do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return ask(console, {"a": "accept", "A": "accept all", "r": "reject"}, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _show(console: Console, root: Path, hunk: dict[str, Any]) -> None:
@@ -277,7 +290,7 @@ def _proof(console: Console, proposal: dict[str, Any]) -> None:
 
 def _farewell(console: Console, root: Path) -> None:
     console.print(Text("What next", style="bold"))
-    console.print(f"  Look at what you accepted:  ls {root}", soft_wrap=True)
+    console.print(f"  Look at what you accepted:  {root} (a scratch copy; remove it when you like)", soft_wrap=True)
     console.print('  On your own code:           redline run "rename X to Y" --review')
     console.print("  With Claude:                export ANTHROPIC_API_KEY=... and ask for anything")
     console.print("  In your editor:             README.md has a paragraph each for VS Code, Neovim, Emacs and Helix")

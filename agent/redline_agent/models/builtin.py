@@ -23,7 +23,8 @@ EDITOR_CONTEXT = "Editor: "
 
 _HIT = re.compile(r"([^:\n]+\.pyi?):\d+: ")
 _NAME = r"`?(?P<{0}>[A-Za-z_][\w.]*)`?"
-_IN = r"(?:\s+(?:in|of)\s+(?P<path>\S+?))?"
+_PATH = r"""(?P<path>"[^"]+"|'[^']+'|`[^`]+`|\S+?)"""
+_IN = rf"(?:\s+(?:in|of)\s+{_PATH})?"
 _WHERE = _IN + r"(?:\s+(?:on|at)\s+line\s+(?P<line>\d+))?\s*\.?"
 
 
@@ -135,39 +136,57 @@ def cannot() -> str:
 
 
 def _rename(match: re.Match[str], editor: dict[str, Any]) -> Script:
-    old, new = match["old"], match["new"]
-    path = match["path"] or ""
+    old, new, path = match["old"], match["new"].strip("`"), _unquoted(match["path"])
+    if not new.isidentifier():
+        raise CannotDo(f"{new!r} is not a usable Python name.")
     extra: dict[str, Any] = {"line": int(match["line"])} if match["line"] else {}
     first = path or editor.get("file", "")
-    if path or first.endswith((".py", ".pyi")):
+    if first.endswith((".py", ".pyi")):
         result = yield "rename_symbol", {"path": first, "old": old, "new": new, **extra}
-        if not result.error:
-            return result.text
-        if path or ("does not define" not in result.text and "is not in" not in result.text):
-            raise CannotDo(result.text)
-    name = re.escape(old.rsplit(".", 1)[-1])
+        if path or not _elsewhere(result):
+            return _worked(result)
     scope = path or _only_target(editor)
-    places: list[str] = []
-    for pattern in (
-        rf"^(async\s+def|def|class)\s+{name}\b",
-        rf"^{name}\s*(:[^=]+)?=[^=]",
-        rf"^\s+(async\s+def|def|class)\s+{name}\b",
-    ):
-        found = yield "search", {"pattern": pattern, "path": scope}
-        places = sorted({m[1] for m in map(_HIT.match, found.text.splitlines()) if m})
-        if places:
-            break
+    places = yield from _definitions(old, scope)
+    where = "Nothing here" if scope == "." else f"Nothing in {scope}"
     if not places:
-        raise CannotDo(f"Nothing in {scope} defines {old}. The engine renames Python symbols only.")
+        raise CannotDo(f"{where} defines {old}. The engine renames Python symbols only.")
     if len(places) > 1:
         listed = "\n".join(places)
-        raise CannotDo(
-            f"{old} is defined in several files. Say which, as in: rename {old} to {new} in {places[0]}\n{listed}"
-        )
+        say = f"rename {old} to {new} in {places[0]}"
+        raise CannotDo(f"{old} is defined in several files. Say which, as in: {say}\n{listed}")
     result = yield "rename_symbol", {"path": places[0], "old": old, "new": new, **extra}
-    if result.error:
-        raise CannotDo(result.text)
-    return result.text
+    return _worked(result)
+
+
+def _elsewhere(result: ToolResult) -> bool:
+    """Whether the symbol is just not in the file that the editor shows."""
+    return result.error and ("does not define" in result.text or "is not in" in result.text)
+
+
+def _definitions(old: str, scope: str) -> Generator[Call, ToolResult, list[str]]:
+    """Files that define a name; for a member, those that define its class."""
+    outer, _, name = old.rpartition(".")
+    if outer:
+        patterns = [rf"^\s*class\s+{re.escape(outer.rsplit('.', 1)[-1])}\b"]
+    else:
+        name = re.escape(name)
+        patterns = [
+            rf"^(async\s+def|def|class)\s+{name}\b",
+            rf"^{name}\s*(:[^=]+)?=[^=]",
+            rf"^\s+(async\s+def|def|class)\s+{name}\b",
+        ]
+    for pattern in patterns:
+        found = yield "search", {"pattern": pattern, "path": scope}
+        if found.error:
+            raise CannotDo(_plain(found.text))
+        places = sorted({m[1] for m in map(_HIT.match, found.text.splitlines()) if m})
+        if places:
+            return places
+    return []
+
+
+def _unquoted(path: str | None) -> str:
+    return (path or "").strip("\"'`")
 
 
 def _only_target(editor: dict[str, Any]) -> str:
@@ -177,7 +196,7 @@ def _only_target(editor: dict[str, Any]) -> str:
 
 def _folder(match: re.Match[str], editor: dict[str, Any]) -> list[str]:
     """The paths that a clean-up is for: named, the targets, the file in the editor, else everything."""
-    path = match["path"]
+    path = _unquoted(match["path"])
     if path:
         if path == "file" and editor.get("file"):
             return [editor["file"]]
@@ -206,19 +225,25 @@ def _fix(rules: str) -> Callable[[re.Match[str], dict[str, Any]], Script]:
 
 def _worked(result: ToolResult) -> str:
     if result.error:
-        raise CannotDo(result.text)
+        raise CannotDo(_plain(result.text))
     return result.text
+
+
+def _plain(error: str) -> str:
+    """A tool's refusal without the words that are for a model."""
+    return error.removeprefix("Error: ").split("\nHint: ")[0]
 
 
 def _words(pattern: str) -> re.Pattern[str]:
     return re.compile(r"(?:please\s+)?" + pattern, re.IGNORECASE)
 
 
-_PLACE = r"(?:\s+(?:in|of|for|on)\s+(?:the\s+|this\s+)?(?P<path>\S+))?"
+_PLACE = rf"(?:\s+(?:in|of|for|on)\s+(?:the\s+|this\s+)?{_PATH})?"
 
 INSTRUCTIONS: tuple[Instruction, ...] = (
     Instruction(
-        _words(rf"rename\s+(?:the\s+)?(?:function\s+|class\s+|method\s+|variable\s+|symbol\s+)?{_NAME.format('old')}\s+(?:to|as|into)\s+{_NAME.format('new')}{_WHERE}"),
+        _words(rf"rename\s+(?:the\s+)?(?:function\s+|class\s+|method\s+|variable\s+|symbol\s+)?{_NAME.format('old')}"
+            rf"\s+(?:to|as|into)\s+(?P<new>\S+?){_WHERE}"),
         "rename X to Y [in PATH] [on line N]",
         "renames a Python symbol wherever it can be proven to be the same",
         _rename,

@@ -66,7 +66,9 @@ class RenameSymbol(Tool[RenameSymbolInput]):
                 text = _with_line_ends(seen.file.text, flat, changed)
                 context.overlay.write(changed, text, context.origin(reason))
         count = f"{plural(reply['uses'], 'place')} in {plural(len(texts), 'file')}"
-        head = f"Renamed {arguments.old} to {arguments.new}: {count}."
+        left: int = reply["unproven_count"]
+        warning = f" {plural(left, 'place')} left, see the list." if left else ""
+        head = f"Renamed {arguments.old} to {arguments.new}: {count}.{warning}"
         return Outcome(head + _listed(reply), head)
 
 

@@ -14,9 +14,10 @@ def python_files(name: str, context: ToolContext) -> list[str]:
     path = context.resolve(name)
     if path != "." and not context.overlay.exists(path) and not context.overlay.resolver.is_dir(path):
         raise FileRefused(f"There is no {path}.", hint="Use `list` or `search` to find it.")
-    paths = [path for path in context.readable(path) if path.endswith((".py", ".pyi"))]
+    paths = [each for each in context.readable(path) if each.endswith((".py", ".pyi"))]
     if not paths:
-        raise FileRefused(f"There is no Python file in {path}.", hint="Name a Python file or its folder.")
+        where = "this folder" if path == "." else path
+        raise FileRefused(f"There is no Python file in {where}.", hint="Name a Python file or its folder.")
     return paths
 
 

@@ -51,7 +51,7 @@ def _put(place: Path, data: bytes | None) -> None:
         place.unlink()
         return
     mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else None
-    if mode is not None and not os.access(place, os.W_OK):
+    if mode is not None and not (mode & 0o222 and os.access(place, os.W_OK)):
         raise PermissionError(13, "it is read-only", str(place))
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=place.parent, prefix=".redline-", suffix=".tmp")
