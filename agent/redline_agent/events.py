@@ -76,7 +76,7 @@ class Said(Frozen):
 
 
 class Proposed(Frozen):
-    """The run's proposal, whole, as JSON (workspace/proposal.py gives its shape)."""
+    """The run's proposal, whole, as JSON (workspace/stored.py gives its shape)."""
 
     type: Literal["proposed"] = "proposed"
     proposal: dict[str, Any]

@@ -16,13 +16,13 @@ from rich.text import Text as RichText
 
 from redline_agent.config import Config, state_dir
 from redline_agent.context.gather import Task
-from redline_agent.errors import RedlineError, StaleFile, UsageError
+from redline_agent.errors import RedlineError, UsageError
 from redline_agent.events import Event, Retrying, RunEnded, TextDelta, ToolFinished, ToolStarted
 from redline_agent.journal import Journal
 from redline_agent.models.base import Model
 from redline_agent.session import Run, Workspace, journal_path
 from redline_agent.text import escape_hidden, one_line, plural
-from redline_agent.workspace.applying import Write, move_file, write_files
+from redline_agent.workspace.applying import Write, write_files
 from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk, Proposal
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_LIMIT, EXIT_CANCELLED = 0, 1, 2, 3, 130
@@ -110,29 +110,31 @@ def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None
             taken[review.path] = hunks
     operations = [op for op in proposal.operations if op.id in wanted and op.state in OPEN]
     for op in operations:
-        _plan(workspace, op, writes, proposal)
+        _plan(op, writes)
     write_files(workspace.resolver, writes)
     for path, hunks in taken.items():
         review = proposal.files[path]
         review.follow(review.sending(hunks))
     for op in operations:
-        if op.kind == "rename":
-            move_file(workspace.resolver, op.path, op.new_path)
         op.state = "accepted"
+        if op.kind == "rename":
+            proposal.renamed(op)
     done = [item.id for item in proposal.items if item.id in wanted and item.state == "accepted"]
     workspace.decided(proposal.run, proposal.session, "accepted", done)
 
 
-def _plan(workspace: Workspace, op: FileOperation, writes: dict[str, Write], proposal: Proposal) -> None:
+def _plan(op: FileOperation, writes: dict[str, Write]) -> None:
+    """Add a file operation to the writes, so that all of it happens or none."""
+    data = op.file.encode() if op.file else b""
     match op.kind:
         case "create":
-            writes[op.path] = Write(None, op.file.encode() if op.file else b"")
+            writes[op.path] = Write(None, data)
         case "delete":
-            if op.path in proposal.files:
-                raise StaleFile(f"{op.path} has hunks and cannot be deleted too.")
-            writes[op.path] = Write(workspace.resolver.read_bytes(op.path), None)
+            writes[op.path] = Write(data, None)
         case "rename":
-            workspace.resolver.place(op.path)
+            edited = writes.pop(op.path, Write(data, data))
+            writes[op.path] = Write(edited.before, None)
+            writes[op.new_path] = Write(None, edited.after, like=op.path)
 
 
 def reject(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None:
@@ -206,7 +208,7 @@ def show_operation(console: Console, op: FileOperation) -> None:
     to = f" -> {op.new_path}" if op.new_path else ""
     badge = f"  [! {op.badge}]" if op.badge else ""
     console.print(RichText(f"  {op.id}  {op.kind} {op.path}{to}: {escape_hidden(op.reason)}{badge}", style="cyan"))
-    for line in (op.file.text.splitlines() if op.file else [])[:200]:
+    for line in (op.file.text.splitlines() if op.file and op.kind == "create" else [])[:200]:
         console.print(RichText(f"    +{escape_hidden(line)}", style="green"), soft_wrap=True)
 
 

@@ -86,9 +86,13 @@ class Journal:
     def append(self, session: str, run: str, event: Durable) -> None:
         """Write one event; it is there after a crash of this process once this returns."""
         with self._guarded("written"):
+            try:
+                body = event.model_dump_json()
+            except ValueError as error:
+                raise JournalError(f"An event cannot be written down: {error}.") from error
             self._db.execute(
                 "INSERT INTO event (session, run, at, owner, type, body) VALUES (?, ?, ?, ?, ?, ?)",
-                (session, run, time.time(), os.getpid(), event.type, event.model_dump_json()),
+                (session, run, time.time(), os.getpid(), event.type, body),
             )
 
     def of_session(self, session: str) -> list[tuple[str, Durable]]:

@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -243,15 +243,26 @@ def _validated(tool: Tool[Any], call: ToolCall) -> Any:
     """Return the call's arguments as the tool's input; raises ToolError with the schema's complaint."""
     try:
         values = json.loads(call.arguments)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ToolError(
             f"The arguments of {call.name} are not valid JSON: {error}.", hint="Send the call again, whole."
         ) from error
     try:
-        return tool.input.model_validate(values)
+        return tool.input.model_validate(_clean(values))
     except ValidationError as error:
         complaints = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors()[:5])
         raise ToolError(f"The arguments of {call.name} are wrong: {complaints}.") from error
+
+
+def _clean(value: Any) -> Any:
+    """The same values, with what is no character (a lone surrogate) replaced: it could not be written anywhere."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list):
+        return [_clean(each) for each in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {key: _clean(each) for key, each in cast("dict[str, Any]", value).items()}
+    return value
 
 
 def _refusal(error: RedlineError | OSError) -> Outcome:

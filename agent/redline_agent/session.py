@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,8 +39,11 @@ from redline_agent.text import one_line, split_lines
 from redline_agent.tools.registry import by_name, specs
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.overlay import Buffers, Overlay
-from redline_agent.workspace.proposal import Proposal, dump, load
+from redline_agent.workspace.proposal import Proposal
 from redline_agent.workspace.proposing import propose
+from redline_agent.workspace.stored import dump, load
+
+logger = logging.getLogger(__name__)
 
 
 def journal_path(state: Path, root: Path) -> Path:
@@ -104,6 +108,9 @@ class Workspace:
             yield self._end(run, "limit", str(error), error.limit)
         except RedlineError as error:
             yield self._end(run, "failed", str(error))
+        except Exception as error:
+            logger.exception("A run failed by a mistake of Redline's own")
+            yield self._end(run, "failed", f"Redline failed: {type(error).__name__}: {one_line(str(error))}")
 
     async def _carry_out(self, run: Run, model: Model) -> AsyncIterator[Event]:
         overlay = Overlay(self.resolver, self.buffers)
@@ -201,6 +208,8 @@ def _apply_decision(proposal: Proposal, event: HunksDecided) -> None:
             if hunk.id in taken:
                 hunk.state = event.state  # pyright: ignore[reportAttributeAccessIssue]  the journal's own word
     for operation in proposal.operations:
+        if operation.id in taken and event.state == "accepted" and operation.kind == "rename":
+            proposal.renamed(operation)
         if operation.id in taken:
             operation.state = event.state  # pyright: ignore[reportAttributeAccessIssue]  as above
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from lsprotocol import types as lsp
 from redline_agent.errors import RedlineError
-from redline_agent.text import plural
+from redline_agent.text import plural, split_lines
 from redline_agent.workspace.applying import Write, move_file, write_files
 from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk
 
@@ -67,7 +67,16 @@ class Acceptor:
             review = entry.proposal.files[path]
             document = self._documents.at(entry.path(path))
             before = review.file
-            after = review.reverting([hunk.id for hunk in hunks if hunk.state == "accepted"])
+            hunks = [hunk for hunk in hunks if hunk.state == "accepted" and revertable(review, hunk)]
+            if not hunks:
+                self._client.show(f"Redline: {path} has changed since; nothing of it was reverted.", error=True)
+                return
+            if document is not None and not self._client.able.apply_edit:
+                self._client.show(
+                    f"Redline: this editor cannot apply edits; close {path} and revert again.", error=True
+                )
+                return
+            after = review.reverting([hunk.id for hunk in hunks])
             if self._client.able.apply_edit:
                 edits = convert.edits_between(before.text, after, self._documents.encoding)
                 uri = document.uri if document else convert.uri_of(entry.path(path))
@@ -112,6 +121,10 @@ class Acceptor:
         review = entry.proposal.files[path]
         document = self._documents.at(entry.path(path))
         uri = document.uri if document else convert.uri_of(entry.path(path))
+        if document is not None:
+            for hunk in review.hunks:
+                if hunk.id in ids:
+                    document.note_brought(hunk.new)
         before = review.file.text
         edits = convert.edits_between(before, review.sending(ids), self._documents.encoding)
         identifier = lsp.OptionalVersionedTextDocumentIdentifier(
@@ -176,6 +189,12 @@ class Acceptor:
     # ---- files
 
     async def _operation(self, entry: Entry, op: FileOperation) -> None:
+        problem = self._problem(entry, op)
+        if problem:
+            op.state = "stale"
+            self._client.show(f"Redline: {problem}", error=True)
+            self._touched(entry)
+            return
         op.state = "applying"
         self._touched(entry)
         able = {
@@ -196,15 +215,44 @@ class Acceptor:
             op.state = "pending"
             self._client.show(f"Redline: {error}", error=True)
         if op.kind == "rename" and op.state == "accepted":
-            _rename_review(entry, op)
+            entry.proposal.renamed(op)
         self._touched(entry)
+
+    def _problem(self, entry: Entry, op: FileOperation) -> str:
+        """Why a file operation must not be carried out any more: the user made or changed something there."""
+        here, document = entry.path(op.path), self._documents.at(entry.path(op.path))
+        data = entry.resolver.read_bytes(op.path)
+        new = op.path if op.kind == "create" else op.new_path
+        if new and (entry.path(new).exists() or self._documents.at(entry.path(new))):
+            return f"{new} exists by now, so it is not written over."
+        if op.kind == "create" or op.file is None:
+            return ""
+        if data is None:
+            return f"{here.name} is gone."
+        changed = data != op.file.encode() or (document is not None and document.text != op.file.text)
+        return f"{op.path} has changed since, so it is not deleted." if op.kind == "delete" and changed else ""
+
+    async def revert_operation(self, entry: Entry, op: FileOperation) -> None:
+        """Take an accepted file operation back by its opposite, where nothing has changed since."""
+        async with self._one_at_a_time:
+            match op.kind:
+                case "create":
+                    back = FileOperation(op.id, "delete", op.path, op.reason, op.origin, file=op.file)
+                case "delete":
+                    back = FileOperation(op.id, "create", op.path, op.reason, op.origin, file=op.file)
+                case "rename":
+                    back = FileOperation(op.id, "rename", op.new_path, op.reason, op.origin, new_path=op.path)
+            await self._operation(entry, back)
+            if back.state == "accepted":
+                op.state = "undone"
+                self._touched(entry)
 
     def _operation_on_disk(self, entry: Entry, op: FileOperation) -> None:
         match op.kind:
             case "create":
                 write_files(entry.resolver, {op.path: Write(None, op.file.encode() if op.file else b"")})
             case "delete":
-                write_files(entry.resolver, {op.path: Write(entry.resolver.read_bytes(op.path), None)})
+                write_files(entry.resolver, {op.path: Write(op.file.encode() if op.file else None, None)})
             case "rename":
                 move_file(entry.resolver, op.path, op.new_path)
 
@@ -257,11 +305,10 @@ def _plain(edit: lsp.TextDocumentEdit) -> list[lsp.TextEdit]:
     return [one for one in edit.edits if isinstance(one, lsp.TextEdit)]
 
 
-def _rename_review(entry: Entry, op: FileOperation) -> None:
-    """The hunks of a renamed file are from now on in the file of the new name."""
-    review = entry.proposal.files.pop(op.path, None)
-    if review is not None:
-        review.path = op.new_path
-        for hunk in review.hunks:
-            hunk.path = op.new_path
-        entry.proposal.files[op.new_path] = review
+def revertable(review: FileReview, hunk: Hunk) -> bool:
+    """Whether an accepted hunk's text is still as it was accepted (a deletion's lines are still gone)."""
+    lines = split_lines(review.file.text)
+    if hunk.new:
+        return tuple(lines[hunk.start : hunk.end]) == hunk.new
+    size = len(hunk.old)
+    return hunk.old not in (tuple(lines[hunk.start : hunk.start + size]), tuple(lines[hunk.start - size : hunk.start]))

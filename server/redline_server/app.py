@@ -225,16 +225,20 @@ class RedlineServer(LanguageServer):
         entry.proposal.revision += 1
         self.entry_changed(entry)
 
-    async def revert(self, entry: Entry, hunks: list[Hunk]) -> None:
-        """Take accepted hunks back: the old lines go where the new ones are."""
+    async def revert(self, entry: Entry, items: list[Hunk | FileOperation]) -> None:
+        """Take accepted hunks back, the old lines where the new ones are, and file operations by their opposite."""
         by_path: dict[str, list[Hunk]] = {}
-        for hunk in hunks:
-            by_path.setdefault(hunk.path, []).append(hunk)
+        for item in items:
+            if isinstance(item, Hunk):
+                by_path.setdefault(item.path, []).append(item)
         for path, undone in by_path.items():
             await self.acceptor.revert(entry, path, undone)
-        self._decided(entry, "undone", [hunk for hunk in hunks if hunk.state == "undone"])
+        for item in items:
+            if isinstance(item, FileOperation):
+                await self.acceptor.revert_operation(entry, item)
+        self._decided(entry, "undone", [item for item in items if item.state == "undone"])
 
-    def _decided(self, entry: Entry, state: str, items: list[Hunk | FileOperation] | list[Hunk]) -> None:
+    def _decided(self, entry: Entry, state: str, items: list[Hunk | FileOperation]) -> None:
         proposal = entry.proposal
         try:
             self.runs.workspace(entry.root).decided(proposal.run, proposal.session, state, [item.id for item in items])

@@ -20,8 +20,8 @@ from redline_agent.safety.paths import Resolver
 from redline_agent.text import escape_hidden, one_line, split_lines
 
 from redline_server import convert
+from redline_server.accepting import revertable
 from redline_server.documents import Document, directive_in
-from redline_server.review import Entry
 from redline_server.shown import write_read_only
 
 if TYPE_CHECKING:
@@ -228,8 +228,11 @@ async def _accept(server: RedlineServer, args: DecideArguments) -> dict[str, Any
     if not items:
         why = f"{', '.join(skipped)} must be accepted one by one." if skipped else "Nothing in it is pending."
         raise ReviewError(f"There is nothing to accept in {args.runId}. {why}")
+    needs = entry.proposal.needs(item.id for item in items)
+    if needs:
+        server.client.show(f"Redline: what you accept needs {', '.join(needs[:5])} too.")
     server.in_background(server.accept(entry, items))
-    return {"accepting": [item.id for item in items], "skipped": skipped}
+    return {"accepting": [item.id for item in items], "skipped": skipped, "needs": needs}
 
 
 async def _reject(server: RedlineServer, args: DecideArguments) -> dict[str, Any]:
@@ -242,26 +245,22 @@ async def _reject(server: RedlineServer, args: DecideArguments) -> dict[str, Any
 async def _revert_run(server: RedlineServer, args: RunId) -> dict[str, Any]:
     server.refresh_reviews()
     entry = server.reviews.get(args.runId)
-    done = [hunk for hunk in entry.proposal.hunks if hunk.state == "accepted"]
+    done = [item for item in entry.proposal.items if item.state == "accepted"]
     if not done:
         raise ReviewError(f"Nothing of {args.runId} is accepted, so there is nothing to revert.")
-    moved = [hunk.id for hunk in done if not _still_there(entry, hunk.id)]
+    moved = [
+        hunk.id
+        for review in entry.proposal.files.values()
+        for hunk in review.hunks
+        if hunk.state == "accepted" and not revertable(review, hunk)
+    ]
     if moved:
         raise ReviewError(
             f"You changed the text of {', '.join(moved[:5])} since, so it is not reverted.",
             hint="Use the editor's undo.",
         )
     server.in_background(server.revert(entry, done))
-    return {"reverting": [hunk.id for hunk in done]}
-
-
-def _still_there(entry: Entry, ident: str) -> bool:
-    for review in entry.proposal.files.values():
-        lines = split_lines(review.file.text)
-        for hunk in review.hunks:
-            if hunk.id == ident:
-                return tuple(lines[hunk.start : hunk.end]) == hunk.new
-    return False
+    return {"reverting": [item.id for item in done]}
 
 
 async def _show_diff(server: RedlineServer, args: DiffArguments) -> dict[str, Any]:

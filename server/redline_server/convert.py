@@ -46,18 +46,18 @@ def edits_between(before: str, after: str, encoding: Encoding) -> list[lsp.TextE
 
 
 def _edit(old: Sequence[str], start: int, end: int, new: Sequence[str], encoding: Encoding) -> lsp.TextEdit:
-    """Replace lines [start, end), leaving out a common beginning and end when both sides are of one line count."""
-    was, now = "".join(old[start:end]), "".join(new)
-    head = tail = 0
+    """Replace lines [start, end); of one line by one with the same end, only what differs."""
     if end - start == len(new) == 1:
-        while head < min(len(was), len(now)) and was[head] == now[head]:
-            head += 1
-        while tail < min(len(was), len(now)) - head and was[-1 - tail] == now[-1 - tail]:
-            tail += 1
-        if tail and was[len(was) - tail :] == "\n" and was[: len(was) - tail].endswith("\r"):
-            tail = 0  # never part a line end
-        return lsp.TextEdit(_range(old, (start, head), (start, len(was) - tail), encoding), now[head : len(now) - tail])
-    return lsp.TextEdit(_range(old, (start, 0), (end, 0), encoding), now)
+        was, now = old[start].rstrip("\r\n"), new[0].rstrip("\r\n")
+        if old[start][len(was) :] == new[0][len(now) :]:
+            head = tail = 0
+            while head < min(len(was), len(now)) and was[head] == now[head]:
+                head += 1
+            while tail < min(len(was), len(now)) - head and was[-1 - tail] == now[-1 - tail]:
+                tail += 1
+            span = _range(old, (start, head), (start, len(was) - tail), encoding)
+            return lsp.TextEdit(span, now[head : len(now) - tail])
+    return lsp.TextEdit(_range(old, (start, 0), (end, 0), encoding), "".join(new))
 
 
 def hunk_range(review: FileReview, hunk: Hunk, encoding: Encoding) -> lsp.Range:
@@ -162,7 +162,7 @@ def operation_json(op: FileOperation, root: Path) -> dict[str, Any]:
         value["newUri"] = uri_of(root / op.new_path)
     if op.badge:
         value["badge"] = op.badge
-    if op.file:
+    if op.file and op.kind == "create":
         value["newText"] = op.file.text
     return value
 

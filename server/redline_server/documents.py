@@ -20,6 +20,9 @@ DIRECTIVE = re.compile(
 )
 
 
+SAVED_BYTES_MAX = 8 * 2**20
+
+
 @dataclass(frozen=True, slots=True)
 class Edit:
     """One content change: a range in LSP units, or None for the whole text."""
@@ -54,8 +57,8 @@ class Document:
                 self.lines = split_lines(edit.text)
             else:
                 self._splice(edit.range, edit.text, encoding)
-            if "redline:" in edit.text.lower():
-                self._note_brought(edit.text)
+            if len(edit.text) > 1:  # what is typed comes a character at a time
+                self._note_reloaded(edit)
         self.version = version
         self._text = None
 
@@ -84,16 +87,22 @@ class Document:
         """Each directive's line (from 0) and instruction."""
         return [(at, found["text"]) for at, line in enumerate(self.lines) if (found := directive_in(line))]
 
-    def _note_brought(self, inserted: str) -> None:
-        """A directive inserted whole that the file on the disk has already came from the file, not from the user."""
+    def note_brought(self, lines: Sequence[str]) -> None:
+        """Remember the directives of lines that the user did not type."""
+        self.brought |= {found["text"] for line in lines if (found := directive_in(line))}
+
+    def _note_reloaded(self, edit: Edit) -> None:
+        """A directive that comes in more than a character at a time, and is in the saved file, came from the file."""
+        first, size = (edit.range[0], edit.text.count("\n") + 2) if edit.range else (0, len(self.lines))
+        touched = [line for line in self.lines[first : first + size] if directive_in(line)]
+        if not touched:
+            return
         try:
-            saved = self.path.read_text("utf-8", "replace")
+            with self.path.open("rb") as file:
+                saved = set(file.read(SAVED_BYTES_MAX).decode("utf-8", "replace").splitlines())
         except OSError:
             return
-        for line in inserted.splitlines():
-            found = directive_in(line)
-            if found and found["text"] in saved:
-                self.brought.add(found["text"])
+        self.note_brought([line for line in touched if line.rstrip("\r\n") in saved])
 
 
 def directive_in(line: str) -> re.Match[str] | None:
@@ -127,8 +136,11 @@ class Documents:
     def close(self, uri: str) -> Document | None:
         """Forget a document."""
         document = self._by_uri.pop(uri, None)
-        if document is not None:
-            self._by_path.pop(str(document.path), None)
+        if document is not None and self._by_path.get(str(document.path)) is document:
+            del self._by_path[str(document.path)]
+            for other in self._by_uri.values():  # the same file may be open by another name
+                if other.path == document.path:
+                    self._by_path[str(document.path)] = other
         return document
 
     def get(self, uri: str) -> Document | None:

@@ -127,7 +127,7 @@ class Reviews:
         if isinstance(wanted, str):
             if to_accept:
                 return [item for item in proposal.items if item.state == "pending" and not item.badge]
-            return [item for item in proposal.items if item.state in SHOWN | OPEN]
+            return [item for item in proposal.items if item.state in (SHOWN | OPEN) - {"applying"}]
         by_id = {item.id: item for item in proposal.items}
         for ident in wanted:
             if ident not in by_id:

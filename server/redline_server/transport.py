@@ -8,6 +8,7 @@ descriptor 1 away from whatever else would print.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO
 
 FRAME_BYTES_MAX = 64 * 2**20
 HEADER_BYTES_MAX = 8 * 2**10
-OUT_FRAMES_MAX = 100_000
+OUT_FRAMES_MAX = 20_000
 
 logger = logging.getLogger(__name__)
 
@@ -61,20 +62,25 @@ class Writer:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._dead = False
         self._queue: queue.Queue[bytes | None] = queue.Queue(OUT_FRAMES_MAX)
         self._thread = threading.Thread(target=self._pump, name="redline-writer", daemon=True)
         self._thread.start()
 
     def write(self, data: bytes) -> None:
-        """Queue one frame; it is dropped, with a word in the log, when the client has not read for long."""
+        """Queue one frame; when the client has not read for long, this and all later ones are given up."""
+        if self._dead:
+            return
         try:
             self._queue.put_nowait(data)
         except queue.Full:
-            logger.warning("The client does not read; a message was dropped.")
+            self._dead = True  # a protocol with a hole in it is worse than none
+            logger.warning("The client has not read for %d messages; nothing more is written.", OUT_FRAMES_MAX)
 
     def close(self) -> None:
         """Write what is queued (for at most two seconds) and stop."""
-        self._queue.put(None)
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)
         self._thread.join(2)
 
     def _pump(self) -> None:
@@ -84,6 +90,7 @@ class Writer:
                 if self._queue.empty():
                     self._stream.flush()
             except (OSError, ValueError):
+                self._dead = True
                 return
 
 

@@ -64,7 +64,7 @@ def test_a_method_whose_object_is_unknown_is_listed_not_changed(folder):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("rename nothing_here to x", "Nothing in . defines nothing_here"),
+        ("rename nothing_here to x", "Nothing here defines nothing_here"),
         ("rename area to Square", "already in use: pkg/"),
         ("rename area to list", "Python builtin"),
         ("rename area to class in pkg/shapes.py", "not a usable Python name"),
@@ -72,7 +72,9 @@ def test_a_method_whose_object_is_unknown_is_listed_not_changed(folder):
         ("rename twin to other", "defined in several files"),
         ("rename local to other in pkg/twins.py", "could be any of these"),
         ("rename area to surface in pkg/none.py", "no file"),
-        ("rename area to surface in README.md", "not a Python file"),
+        ("rename area to surface in README.md", "Nothing in README.md defines area"),
+        ("rename area to 2bad", "'2bad' is not a usable Python name"),
+        ("rename Nowhere.size to x", "Nothing here defines Nowhere.size"),
         ("rename x to y in broken.py", "not valid Python"),
         ("rename __init__ to setup in pkg/shapes.py", "has a meaning to Python"),
         ("fix lint in nowhere", "There is no nowhere"),
@@ -165,3 +167,31 @@ def test_a_finding_that_only_moved_is_not_introduced(folder):
     after = [Finding("F811", "Redefinition of unused `x` from line 24", 29, 1, False)]
     assert introduced(before, after) == []
     assert introduced([], after) == after
+
+
+def test_a_second_run_in_a_session_does_the_second_thing(folder):
+    import asyncio
+
+    from kit import carry_out, workspace
+    from redline_agent.models.builtin import BuiltinModel
+
+    lay(folder, {"a.py": "import os\n\n\ndef foo(): ...\n"})
+    ws = workspace(folder)
+
+    async def go():
+        first, _ = await carry_out(ws, BuiltinModel(), "rename foo to bar")
+        second, _ = await carry_out(ws, BuiltinModel(), "remove unused", session=first.session)
+        return second
+
+    run = asyncio.run(go())
+    assert [hunk.reason for hunk in run.proposal.hunks] == ["remove unused"]
+
+
+def test_a_path_with_spaces_is_quoted(folder):
+    run = ask_builtin(lay(folder, {"my dir/a b.py": "import os\n"}), 'remove unused in "my dir/a b.py"')
+    assert {hunk.path for hunk in run.proposal.hunks} == {"my dir/a b.py"}
+
+
+def test_a_member_is_looked_for_by_its_class(folder):
+    lay(folder, {"one.py": "class One:\n    def size(self): ...\n", "two.py": "class Two:\n    def size(self): ...\n"})
+    assert {h.path for h in ask_builtin(folder, "rename Two.size to extent").proposal.hunks} == {"two.py"}

@@ -101,10 +101,10 @@ import sys
 from pathlib import Path
 import redline_agent.workspace.applying as applying
 put = applying._put
-def failing(place, data):
+def failing(place, data, mode):
     if place.name == "b.py" and data == b"":
         raise OSError(28, "No space left on device", str(place))
-    put(place, data)
+    put(place, data, mode)
 applying._put = failing
 from redline_server.__main__ import main
 sys.exit(main(["run", "remove unused", "--accept", "--folder", {str(folder)!r}]))
@@ -122,6 +122,7 @@ def test_interrupt_is_130_and_leaves_the_files(folder):
         process = subprocess.Popen(
             [sys.executable, "-m", "redline_server", "run", "anything"], cwd=folder, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, env={**os.environ, "ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": server.url},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore it
         )  # fmt: skip
         until = time.monotonic() + 20
         while not server.requests and time.monotonic() < until:

@@ -83,4 +83,4 @@ def test_pending_proposals_come_back_with_their_decisions(folder):
     ws.decided(run.id, run.session, "accepted", ["h2"])
     assert ws.proposals() == []
     (row,) = ws.journal.runs()
-    assert (row.run, row.state, row.instruction) == (run.id, "proposed", "do it")
+    assert (row.run, row.state, row.instruction) == (run.id, "mixed", "do it")

@@ -78,5 +78,5 @@ def test_every_piece_of_context_is_labelled(folder):
     _, _, model = play(folder, [finish()], Task("do it", file="a.py", lines=(1, 1), diagnostics=("line 1: bad",)))
     blocks = model.requests[0].messages[0].content
     assert [(b.label.source, b.label.detail) for b in blocks] == [
-        ("user", ""), ("redline", ""), ("workspace", "a.py"), ("workspace", "a.py"), ("workspace", "AGENTS.md")
+        ("user", "task"), ("redline", ""), ("workspace", "a.py"), ("workspace", "a.py"), ("workspace", "AGENTS.md")
     ]  # fmt: skip

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redline_agent.text import split_lines
 from redline_agent.workspace.hunks import Origin, text_changes
-from redline_agent.workspace.proposal import FileReview, Hunk, ProofItem, Proposal, dump, load
+from redline_agent.workspace.proposal import FileReview, Hunk, ProofItem, Proposal
+from redline_agent.workspace.stored import dump, load
 from redline_agent.workspace.textfile import TextFile
 
 ORIGIN = Origin(1, "c", "edit", "why")
@@ -112,3 +113,35 @@ def test_a_proposal_survives_the_journal():
     again = load(json.loads(json.dumps(dump(proposal))))
     assert dump(again) == dump(proposal)
     assert again.files["a.txt"].result(["h1", "h2"]) == NEW
+
+
+def test_a_line_is_never_glued_to_another_at_the_end_of_the_file():
+    review = review_of("a\n", "a\nb\n")
+    review.follow("a")
+    assert states(review) == {"h1": "conflicted"}
+    review = review_of("z\n", "z2")
+    review.follow("z\nuser\n")
+    assert states(review) == {"h1": "conflicted"}
+
+
+def test_an_insertion_is_found_when_its_echo_comes_with_other_typing():
+    review = review_of("a\nb\n", "a\nI\nb\n")
+    review.sending(["h1"])
+    review.follow("top\na\nI\nb!\n")
+    assert states(review) == {"h1": "accepted"}
+
+
+def test_hunks_that_came_to_lie_on_each_other_are_not_both_pending():
+    review = review_of("a\nc\na\nc\nb\n", "A\nc\nA\nc\nb\n")
+    review.follow("a\na\nb\n")
+    pending = sorted((h.start, h.end) for h in review.hunks if h.state == "pending")
+    assert all(first[1] <= second[0] for first, second in zip(pending, pending[1:], strict=False))
+
+
+@given(lines, lines, lines, st.data())
+def test_what_is_sent_is_what_is_shown(old, new, typed, data):
+    review = review_of("".join(old), "".join(new))
+    review.follow("".join(typed))
+    taken = [h.id for h in review.hunks if h.state == "pending" and data.draw(st.booleans())]
+    assert review.result(taken) == review.sending(taken)
+    assert all(h.start >= 0 and h.end >= h.start for h in review.hunks)

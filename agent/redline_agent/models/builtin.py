@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from redline_agent.messages import Message, Reply, Text, ToolCall, ToolResult, Usage
+from redline_agent.messages import Block, Message, Reply, Text, ToolCall, ToolResult, Usage
 from redline_agent.models.base import Piece, ReplyDone, Request, TextPiece
 
 Call = tuple[str, dict[str, Any]]
 Script = Generator[Call, ToolResult, str]
-EDITOR_CONTEXT = "Editor: "
-"""How the context's line about the editor begins; JSON follows (context/gather.py writes it)."""
+EDITOR_CONTEXT, TASK = "Editor: ", "task"
+"""How the context's line about the editor begins, and what labels a run's words (context/gather.py writes both)."""
 
 _HIT = re.compile(r"([^:\n]+\.pyi?):\d+: ")
 _NAME = r"`?(?P<{0}>[A-Za-z_][\w.]*)`?"
@@ -63,8 +63,11 @@ class BuiltinModel:
 
 
 def _next(messages: tuple[Message, ...]) -> Reply:
-    instruction, editor = _task(messages)
-    results = [block for message in messages for block in message.content if isinstance(block, ToolResult)]
+    blocks = [block for message in messages for block in message.content]
+    begins = [at for at, block in enumerate(blocks) if isinstance(block, Text) and block.label.detail == TASK]
+    blocks = blocks[begins[-1] :] if begins else blocks
+    instruction, editor = _task(blocks)
+    results = [block for block in blocks if isinstance(block, ToolResult)]
     script = _script(instruction, editor)
     try:
         call = next(script)
@@ -72,20 +75,25 @@ def _next(messages: tuple[Message, ...]) -> Reply:
             call = script.send(result)
     except StopIteration as done:
         return _reply(
-            ToolCall(id=f"builtin-{len(results) + 1}", name="finish", arguments=json.dumps({"summary": done.value}))
+            ToolCall(
+                id=f"builtin-{len(begins)}-{len(results) + 1}",
+                name="finish",
+                arguments=json.dumps({"summary": done.value}),
+            )
         )
     except CannotDo as error:
         return Reply(model="builtin", content=(), stop="refusal", usage=Usage(), note=str(error))
     name, arguments = call
-    return _reply(ToolCall(id=f"builtin-{len(results) + 1}", name=name, arguments=json.dumps(arguments)))
+    return _reply(ToolCall(id=f"builtin-{len(begins)}-{len(results) + 1}", name=name, arguments=json.dumps(arguments)))
 
 
 def _reply(call: ToolCall) -> Reply:
     return Reply(model="builtin", content=(call,), stop="tool_use", usage=Usage())
 
 
-def _task(messages: tuple[Message, ...]) -> tuple[str, dict[str, Any]]:
-    texts = [block for message in messages for block in message.content if isinstance(block, Text)]
+def _task(blocks: list[Block]) -> tuple[str, dict[str, Any]]:
+    """Instruction and editor context of the newest run."""
+    texts = [block for block in blocks if isinstance(block, Text)]
     said = [block.text for block in texts if block.label.source == "user"]
     editor = next((block.text for block in texts if block.text.startswith(EDITOR_CONTEXT)), "")
     context: dict[str, Any] = json.loads(editor.removeprefix(EDITOR_CONTEXT)) if editor else {}

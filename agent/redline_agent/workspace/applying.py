@@ -19,10 +19,14 @@ from redline_agent.safety.paths import Resolver
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A file's new bytes (None: delete it) and the bytes that must be there now (None: nothing)."""
+    """A file's new bytes (None: delete it) and the bytes that must be there now (None: nothing).
+
+    `like` is a path whose mode bits a new file gets.
+    """
 
     before: bytes | None
     after: bytes | None
+    like: str = ""
 
 
 def write_files(resolver: Resolver, writes: Mapping[str, Write]) -> None:
@@ -30,28 +34,33 @@ def write_files(resolver: Resolver, writes: Mapping[str, Write]) -> None:
     for path, write in writes.items():
         if resolver.read_bytes(path) != write.before:
             raise StaleFile(f"{path} changed on the disk since the proposal was made.", hint="Ask again.")
+    modes = {path: _mode(resolver.place(write.like or path)) for path, write in writes.items()}
     done: list[str] = []
     path = ""
     try:
-        for path, write in writes.items():
-            _put(resolver.place(path), write.after)
+        for path, write in sorted(writes.items(), key=lambda item: item[1].after is None):  # deletions last
+            _put(resolver.place(path), write.after, modes[path])
             done.append(path)
-    except OSError as error:
-        for path in reversed(done):
-            with contextlib.suppress(OSError):
-                _put(resolver.place(path), writes[path].before)
+    except (OSError, WorkspaceError) as error:
+        for undone in reversed(done):
+            with contextlib.suppress(OSError, WorkspaceError):
+                _put(resolver.place(undone), writes[undone].before, modes[undone])
+        reason = (error.strerror or error) if isinstance(error, OSError) else error.message
         raise WorkspaceError(
-            f"Nothing was changed: {error.filename or path} could not be written ({error.strerror or error}).",
+            f"Nothing was changed: {getattr(error, 'filename', None) or path} could not be written ({reason}).",
             hint="Check the permissions and the space on the disk.",
         ) from error
 
 
-def _put(place: Path, data: bytes | None) -> None:
+def _mode(place: Path) -> int | None:
+    return stat.S_IMODE(place.stat().st_mode) if place.exists() else None
+
+
+def _put(place: Path, data: bytes | None, mode: int | None) -> None:
     if data is None:
         place.unlink()
         return
-    mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else None
-    if mode is not None and not (mode & 0o222 and os.access(place, os.W_OK)):
+    if place.exists() and mode is not None and not (mode & 0o222 and os.access(place, os.W_OK)):
         raise PermissionError(13, "it is read-only", str(place))
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=place.parent, prefix=".redline-", suffix=".tmp")

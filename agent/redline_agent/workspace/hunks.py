@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from redline_agent.text import split_lines
 
+PAIRS_MAX = 250_000
+"""Above so many pairs of lines, those that are everywhere are no longer matched: the diff is coarser, and quick."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -75,7 +78,8 @@ def _differing(a: Sequence[str], b: Sequence[str]) -> Iterable[tuple[int, int, i
     at_a, at_b = low, low
     for anchor_a, anchor_b in [*_anchors(a, b, low, a_end, b_end), (a_end, b_end)]:
         if anchor_a > at_a or anchor_b > at_b:
-            matcher = difflib.SequenceMatcher(None, a[at_a:anchor_a], b[at_b:anchor_b], autojunk=False)
+            large = (anchor_a - at_a) * (anchor_b - at_b) > PAIRS_MAX
+            matcher = difflib.SequenceMatcher(None, a[at_a:anchor_a], b[at_b:anchor_b], autojunk=large)
             for tag, i1, i2, j1, j2 in matcher.get_opcodes():
                 if tag != "equal":
                     yield at_a + i1, at_a + i2, at_b + j1, at_b + j2

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from pathspec import GitIgnoreSpec
 
-from redline_agent.errors import FileRefused, StaleFile
+from redline_agent.errors import FileRefused, RedlineError, StaleFile
 from redline_agent.limits import WALK_FILES_MAX
 from redline_agent.safety.paths import Resolver
 from redline_agent.workspace.hunks import Origin
@@ -275,10 +275,12 @@ def _above(resolver: Resolver, folder: str) -> list[tuple[str, GitIgnoreSpec]]:
 
 
 def _ignore_file(resolver: Resolver, folder: str) -> list[tuple[str, GitIgnoreSpec]]:
+    path = f"{folder}/.gitignore" if folder else ".gitignore"
     try:
-        lines = (resolver.root / folder / ".gitignore").read_text("utf-8", "replace").splitlines()
+        data = resolver.read_bytes(path) or b""
+        lines = data.decode("utf-8", "replace").splitlines()
         return [(folder + "/" if folder else "", GitIgnoreSpec.from_lines(lines))]
-    except (OSError, ValueError):
+    except (RedlineError, ValueError):
         return []
 
 

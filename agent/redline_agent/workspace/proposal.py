@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from redline_agent.text import split_lines
-from redline_agent.workspace.hunks import Change, Origin, apply_changes, changes
+from redline_agent.workspace.hunks import Change, Origin, changes
 from redline_agent.workspace.textfile import TextFile, digest
 
 State = Literal["pending", "applying", "accepted", "unconfirmed", "rejected", "conflicted", "stale", "undone"]
@@ -38,15 +38,13 @@ class Hunk:
     badge: str = ""
     state: State = "pending"
 
-    @property
-    def change(self) -> Change:
-        """The hunk as a change of the current text."""
-        return Change(self.start, self.end, self.new, 0)
-
 
 @dataclass(slots=True)
 class FileOperation:
-    """A file created (with its text), deleted or renamed; accepted by id like a hunk."""
+    """A file created, deleted or renamed; accepted by id like a hunk.
+
+    `file` is the new file of a create, and what a delete or rename was proposed for.
+    """
 
     id: str
     kind: Literal["create", "delete", "rename"]
@@ -101,9 +99,7 @@ class FileReview:
 
     def result(self, taken: Iterable[str]) -> str:
         """Text with the hunks of these ids applied to the current text."""
-        wanted = set(taken)
-        lines = split_lines(self.file.text)
-        return "".join(apply_changes(lines, [hunk.change for hunk in self.hunks if hunk.id in wanted]))
+        return self._composed({hunk.id: hunk.new for hunk in self.hunks if hunk.id in set(taken)})[0]
 
     def sending(self, taken: Iterable[str]) -> str:
         """Mark hunks as applying, remember what their echo looks like, and return the text to expect."""
@@ -119,12 +115,18 @@ class FileReview:
 
     def _expect(self, moving: dict[str, tuple[str, ...]]) -> str:
         """Text with the hunks' lines replaced, remembered with where each hunk then lies."""
-        lines = split_lines(self.file.text)
+        expected, after = self._composed(moving)
         places = {hunk.id: (hunk.start, hunk.end) for hunk in self.hunks}
+        self._batches.append(_Batch(digest(self.file.text), digest(expected), places, after))
+        del self._batches[:-BATCHES_MAX]
+        return expected
+
+    def _composed(self, moving: dict[str, tuple[str, ...]]) -> tuple[str, dict[str, tuple[int, int]]]:
+        """Text with some hunks' lines replaced by others, and where each hunk then lies."""
+        lines = split_lines(self.file.text)
         after: dict[str, tuple[int, int]] = {}
-        shift = 0
+        shift = at = 0
         out: list[str] = []
-        at = 0
         for hunk in sorted(self.hunks, key=lambda h: (h.start, h.end)):
             size = hunk.end - hunk.start
             if hunk.id in moving:
@@ -133,10 +135,7 @@ class FileReview:
                 at, size = hunk.end, len(moving[hunk.id])
             after[hunk.id] = (hunk.start + shift, hunk.start + shift + size)
             shift += size - (hunk.end - hunk.start)
-        expected = "".join(out + lines[at:])
-        self._batches.append(_Batch(digest(self.file.text), digest(expected), places, after))
-        del self._batches[:-BATCHES_MAX]
-        return expected
+        return "".join(out + lines[at:]), after
 
     def not_applied(self, taken: Iterable[str]) -> None:
         """Put hunks that the editor did not apply back where they were."""
@@ -175,18 +174,26 @@ class FileReview:
 
     def _map(self, edits: list[Change], lines: list[str]) -> None:
         for hunk in self.hunks:
+            landed = _landed(hunk, edits) if hunk.state in ("applying", "unconfirmed") else None
+            if landed is not None:
+                hunk.start, hunk.end = landed
+                continue
             start, end, touched = _mapped(hunk.start, hunk.end, edits)
             if touched:
                 start, end = _repinned(hunk, start, end, lines)
-            hunk.start, hunk.end = start, end
+            hunk.start, hunk.end = max(0, start), max(0, start, end)
 
     def _restate(self, lines: list[str]) -> None:
-        for hunk in self.hunks:
+        taken = 0
+        for hunk in sorted(self.hunks, key=lambda h: (h.start, h.end)):
             here = tuple(lines[hunk.start : hunk.end])
+            fits = here == hunk.old and hunk.start >= taken and _fits(hunk, lines)
+            if hunk.state in ("pending", "conflicted"):
+                taken = max(taken, hunk.end)
             match hunk.state:
-                case "pending" if here != hunk.old:
+                case "pending" if not fits:
                     hunk.state = "conflicted"
-                case "conflicted" if here == hunk.old:
+                case "conflicted" if fits:
                     hunk.state = "pending"
                 case "applying" | "unconfirmed" | "undone" if here == hunk.new:
                     hunk.state = "accepted"
@@ -196,6 +203,26 @@ class FileReview:
                     hunk.state = "conflicted"
                 case _:
                     pass
+
+
+def _fits(hunk: Hunk, lines: list[str]) -> bool:
+    """Whether the hunk's lines would stand as lines here: at the end of a file line ends may be missing."""
+    glued_after = bool(hunk.new) and not hunk.new[-1].endswith(("\n", "\r")) and hunk.end < len(lines)
+    glued_before = bool(hunk.new) and hunk.start > 0 and not lines[hunk.start - 1].endswith(("\n", "\r"))
+    return not glued_after and not glued_before
+
+
+def _landed(hunk: Hunk, edits: list[Change]) -> tuple[int, int] | None:
+    """Where an insertion that was sent came in, when its echo came together with other typing."""
+    size = len(hunk.new)
+    if hunk.start != hunk.end or not size:
+        return None
+    for edit in edits:
+        if edit.start <= hunk.start <= edit.end:
+            for offset in range(len(edit.new) - size + 1):
+                if edit.new[offset : offset + size] == hunk.new:
+                    return edit.new_start + offset, edit.new_start + offset + size
+    return None
 
 
 def _mapped(start: int, end: int, edits: list[Change]) -> tuple[int, int, bool]:
@@ -268,106 +295,22 @@ class Proposal:
         states = {item.state for item in self.items}
         return states.pop() if len(states) == 1 else "mixed"
 
+    def renamed(self, op: FileOperation) -> None:
+        """Take over an accepted rename: the file's hunks are from now on in the file of the new name."""
+        review = self.files.pop(op.path, None)
+        if review is not None:
+            review.path = op.new_path
+            for hunk in review.hunks:
+                hunk.path = op.new_path
+            self.files[op.new_path] = review
+
+    def needs(self, ids: Iterable[str]) -> list[str]:
+        """Hunks that these depend on, that are neither among them nor accepted."""
+        wanted = set(ids)
+        have = wanted | {hunk.id for hunk in self.hunks if hunk.state == "accepted"}
+        needed = {need for hunk in self.hunks if hunk.id in wanted for need in hunk.depends_on}
+        return sorted(needed - have)
+
     def proof_of(self, path: str) -> list[ProofItem]:
         """Return the items that speak of one file, or of the whole."""
         return [item for item in self.proof if item.path in ("", path)]
-
-
-def dump(proposal: Proposal) -> dict[str, Any]:
-    """Return the proposal as JSON values for the journal."""
-    return {
-        "run": proposal.run,
-        "session": proposal.session,
-        "instruction": proposal.instruction,
-        "files": [
-            {
-                "path": review.path,
-                "file": _dump_file(review.file),
-                "hunks": [_dump_hunk(hunk) for hunk in review.hunks],
-            }
-            for review in proposal.files.values()
-        ],
-        "operations": [
-            {
-                "id": op.id,
-                "kind": op.kind,
-                "path": op.path,
-                "new_path": op.new_path,
-                "reason": op.reason,
-                "origin": _dump_origin(op.origin),
-                "file": _dump_file(op.file) if op.file else None,
-                "badge": op.badge,
-            }
-            for op in proposal.operations
-        ],
-        "proof": [item.as_json() for item in proposal.proof],
-        "notes": proposal.notes,
-    }
-
-
-def load(data: dict[str, Any]) -> Proposal:
-    """Return the proposal that `dump` wrote."""
-    files = {
-        entry["path"]: FileReview(
-            entry["path"],
-            _load_file(entry["file"]),
-            [_load_hunk(entry["path"], hunk) for hunk in entry["hunks"]],
-        )
-        for entry in data["files"]
-    }
-    operations = [
-        FileOperation(
-            id=op["id"],
-            kind=op["kind"],
-            path=op["path"],
-            new_path=op["new_path"],
-            reason=op["reason"],
-            origin=Origin(**op["origin"]),
-            file=_load_file(op["file"]) if op["file"] else None,
-            badge=op["badge"],
-        )
-        for op in data["operations"]
-    ]
-    proof = [ProofItem(**item) for item in data["proof"]]
-    return Proposal(data["run"], data["session"], data["instruction"], files, operations, proof, data["notes"])
-
-
-def _dump_origin(origin: Origin) -> dict[str, Any]:
-    return {"turn": origin.turn, "call_id": origin.call_id, "tool": origin.tool, "reason": origin.reason}
-
-
-def _dump_file(file: TextFile) -> dict[str, str]:
-    return {"text": file.text, "encoding": file.encoding, "bom": file.bom.hex()}
-
-
-def _load_file(data: dict[str, str]) -> TextFile:
-    return TextFile(data["text"], data["encoding"], bytes.fromhex(data["bom"]))
-
-
-def _dump_hunk(hunk: Hunk) -> dict[str, Any]:
-    return {
-        "id": hunk.id,
-        "start": hunk.start,
-        "end": hunk.end,
-        "old": hunk.old,
-        "new": hunk.new,
-        "reason": hunk.reason,
-        "origin": _dump_origin(hunk.origin),
-        "depends_on": hunk.depends_on,
-        "badge": hunk.badge,
-    }
-
-
-def _load_hunk(path: str, data: dict[str, Any]) -> Hunk:
-    return Hunk(
-        id=data["id"],
-        path=path,
-        start=data["start"],
-        end=data["end"],
-        old=tuple(data["old"]),
-        new=tuple(data["new"]),
-        reason=data["reason"],
-        origin=Origin(**data["origin"]),
-        depends_on=tuple(data["depends_on"]),
-        badge=data["badge"],
-    )

@@ -46,23 +46,40 @@ def _last(overlay: Overlay, path: str) -> Origin:
     return overlay.touched[path].edits[-1].origin
 
 
+def _renames(overlay: Overlay) -> dict[str, str]:
+    """Files that are whole under another name: from the old path to the new one, which nothing had before."""
+    return {
+        touched.moved_from: path
+        for path, touched in overlay.touched.items()
+        if touched.moved_from
+        and touched.base is None
+        and touched.text is not None
+        and overlay.touched[touched.moved_from].base is not None
+        and overlay.touched[touched.moved_from].text is None
+        and overlay.touched[touched.moved_from].moved_to == path
+    }
+
+
 def _operations(
     overlay: Overlay, path: str, touched: Touched, rules: Rules, ids: Iterator[int]
 ) -> Iterator[FileOperation]:
     if not touched.edits:
         return
+    renames = _renames(overlay)
     origin = _last(overlay, path)
-    if touched.base is None and touched.text is not None and not touched.moved_from:
-        file = touched.kind.with_text(touched.text)
-        why = badge(path, touched.text, rules)
-        yield FileOperation(f"f{next(ids)}", "create", path, origin.reason, origin, file=file, badge=why)
-    elif touched.base is not None and touched.text is None:
-        to = touched.moved_to
-        if to and overlay.touched[to].moved_from == path and overlay.touched[to].text is not None:
-            why = badge(path, "", rules) or badge(to, "", rules)
-            yield FileOperation(f"f{next(ids)}", "rename", path, origin.reason, origin, new_path=to, badge=why)
-        else:
-            yield FileOperation(f"f{next(ids)}", "delete", path, origin.reason, origin, badge=badge(path, "", rules))
+    base, text = touched.base, touched.text
+    if path in renames:
+        to = renames[path]
+        why = badge(path, "", rules) or badge(to, "", rules)
+        yield FileOperation(f"f{next(ids)}", "rename", path, origin.reason, origin, new_path=to, file=base, badge=why)
+    elif base is None and text is not None and path not in renames.values():
+        why = badge(path, text, rules)
+        yield FileOperation(
+            f"f{next(ids)}", "create", path, origin.reason, origin, file=touched.kind.with_text(text), badge=why
+        )
+    elif base is not None and text is None:
+        why = badge(path, "", rules)
+        yield FileOperation(f"f{next(ids)}", "delete", path, origin.reason, origin, file=base, badge=why)
 
 
 def _review(overlay: Overlay, path: str, touched: Touched, rules: Rules, ids: Iterator[int]) -> FileReview | None:
@@ -71,8 +88,8 @@ def _review(overlay: Overlay, path: str, touched: Touched, rules: Rules, ids: It
         return None
     text, edits = touched.text, touched.edits
     if text is None:
-        target = overlay.touched.get(touched.moved_to)
-        if target is None or target.moved_from != path or target.text is None:
+        target = overlay.touched.get(_renames(overlay).get(path, ""))
+        if target is None or target.text is None:
             return None
         text, edits = target.text, [*edits, *target.edits]
     blame = Blame(touched.base.text)

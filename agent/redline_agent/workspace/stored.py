@@ -1,0 +1,109 @@
+"""Proposals as JSON values, for the journal: `load` gives back what `dump` wrote. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redline_agent.workspace.hunks import Origin
+from redline_agent.workspace.proposal import FileOperation, FileReview, Hunk, ProofItem, Proposal
+from redline_agent.workspace.textfile import TextFile
+
+
+def dump(proposal: Proposal) -> dict[str, Any]:
+    """Return the proposal as JSON values for the journal."""
+    return {
+        "run": proposal.run,
+        "session": proposal.session,
+        "instruction": proposal.instruction,
+        "files": [
+            {
+                "path": review.path,
+                "file": _dump_file(review.file),
+                "hunks": [_dump_hunk(hunk) for hunk in review.hunks],
+            }
+            for review in proposal.files.values()
+        ],
+        "operations": [
+            {
+                "id": op.id,
+                "kind": op.kind,
+                "path": op.path,
+                "new_path": op.new_path,
+                "reason": op.reason,
+                "origin": _dump_origin(op.origin),
+                "file": _dump_file(op.file) if op.file else None,
+                "badge": op.badge,
+            }
+            for op in proposal.operations
+        ],
+        "proof": [item.as_json() for item in proposal.proof],
+        "notes": proposal.notes,
+    }
+
+
+def load(data: dict[str, Any]) -> Proposal:
+    """Return the proposal that `dump` wrote."""
+    files = {
+        entry["path"]: FileReview(
+            entry["path"],
+            _load_file(entry["file"]),
+            [_load_hunk(entry["path"], hunk) for hunk in entry["hunks"]],
+        )
+        for entry in data["files"]
+    }
+    operations = [
+        FileOperation(
+            id=op["id"],
+            kind=op["kind"],
+            path=op["path"],
+            new_path=op["new_path"],
+            reason=op["reason"],
+            origin=Origin(**op["origin"]),
+            file=_load_file(op["file"]) if op["file"] else None,
+            badge=op["badge"],
+        )
+        for op in data["operations"]
+    ]
+    proof = [ProofItem(**item) for item in data["proof"]]
+    return Proposal(data["run"], data["session"], data["instruction"], files, operations, proof, data["notes"])
+
+
+def _dump_origin(origin: Origin) -> dict[str, Any]:
+    return {"turn": origin.turn, "call_id": origin.call_id, "tool": origin.tool, "reason": origin.reason}
+
+
+def _dump_file(file: TextFile) -> dict[str, str]:
+    return {"text": file.text, "encoding": file.encoding, "bom": file.bom.hex()}
+
+
+def _load_file(data: dict[str, str]) -> TextFile:
+    return TextFile(data["text"], data["encoding"], bytes.fromhex(data["bom"]))
+
+
+def _dump_hunk(hunk: Hunk) -> dict[str, Any]:
+    return {
+        "id": hunk.id,
+        "start": hunk.start,
+        "end": hunk.end,
+        "old": hunk.old,
+        "new": hunk.new,
+        "reason": hunk.reason,
+        "origin": _dump_origin(hunk.origin),
+        "depends_on": hunk.depends_on,
+        "badge": hunk.badge,
+    }
+
+
+def _load_hunk(path: str, data: dict[str, Any]) -> Hunk:
+    return Hunk(
+        id=data["id"],
+        path=path,
+        start=data["start"],
+        end=data["end"],
+        old=tuple(data["old"]),
+        new=tuple(data["new"]),
+        reason=data["reason"],
+        origin=Origin(**data["origin"]),
+        depends_on=tuple(data["depends_on"]),
+        badge=data["badge"],
+    )
