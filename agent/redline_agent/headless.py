@@ -277,10 +277,20 @@ def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Consol
 
 def ask(console: Console, choices: dict[str, str], default: str | None) -> str:
     """Ask for one of some keys; the end of input means quit (or the last choice)."""
-    words = ", ".join(f"{key} {what}" for key, what in choices.items())
+    words = ", ".join(f"{key} = {what}" for key, what in choices.items())
+    words += f" ({default})" if default else ""
     try:
         # An Ellipsis is the prompt's own way to have no default.
-        return str(RichPrompt.ask(RichText(words), choices=list(choices), default=default or ..., console=console))
+        return str(
+            RichPrompt.ask(
+                RichText(words),
+                choices=list(choices),
+                default=default or ...,
+                console=console,
+                show_choices=False,
+                show_default=False,
+            )
+        )
     except EOFError:
         console.print()
         return list(choices)[-1]

@@ -242,6 +242,7 @@ async def _one(editor: TourEditor, console: Console, instruction: str, path: Pat
     proposal = await editor.proposal(run["runId"])
     if proposal is None:
         raise RedlineError(f"The run ended without a proposal: {run['answer']}")
+    _proof(console, proposal)
     accepted: list[str] = []
     rejected: list[str] = []
     every = False
@@ -250,7 +251,6 @@ async def _one(editor: TourEditor, console: Console, instruction: str, path: Pat
         answer = "a" if accept_all or every else _ask(console)
         every = every or answer == "A"
         (rejected if answer == "r" else accepted).append(hunk["id"])
-    _proof(console, proposal)
     states = await editor.decide(run["runId"], accepted, rejected)
     counts = [f"{list(states.values()).count(state)} {state}" for state in dict.fromkeys(states.values())]
     console.print(Text(f"Confirmed by the text that the editor echoed: {', '.join(counts)}.\n", style="bold green"))

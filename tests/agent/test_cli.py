@@ -179,7 +179,7 @@ def test_review_in_a_terminal(folder):
         except OSError:
             break
         shown, fresh = shown + data, fresh + data
-        if b"(s):" in fresh and answers:
+        if b"= quit (s):" in fresh and answers:
             fresh = b""
             os.write(handle, answers.pop(0))
     os.waitpid(pid, 0)
