@@ -116,6 +116,7 @@ sys.exit(main(["run", "remove unused", "--accept", "--folder", {str(folder)!r}])
     assert disk(folder) == {"a.py": "import os\n", "z/b.py": "import os\n"}
 
 
+@pytest.mark.slow
 def test_interrupt_is_130_and_leaves_the_files(folder):
     lay(folder, FILES)
     with ClaudeServer([{"status": 529, "headers": {"retry-after": "30"}}] * 9) as server:
@@ -187,6 +188,7 @@ def test_review_in_a_terminal(folder):
     assert disk(folder) == {**FILES, "a.py": FILES["a.py"].replace("foo", "bar")}
 
 
+@pytest.mark.slow
 def test_the_tour_runs_to_its_end_without_a_terminal(tmp_path):
     done = redline(tmp_path, "try", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -86,6 +86,8 @@ def test_cut_off_at_every_event_the_journal_is_valid_and_the_files_untouched(pat
         return ws, run, seen
 
     for count in range(1, 200):
+        if count > 4 and "script.json" not in files and count % 3:
+            continue  # the built-in engine starts processes, so fewer cuts there
         ws, run, seen = asyncio.run(cut_after(count))
         history = ws.journal.of_run(run.id)
         assert sum(event.type == "outcome" for event in history) == 1

@@ -24,6 +24,17 @@ def client(folder):
         yield client
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One server for what leaves it as it was."""
+    root = tmp_path_factory.mktemp("shared") / "ws"
+    root.mkdir()
+    lay(root, FILES)
+    with RawClient(root, env={"HOME": str(root.parent), "REDLINE_MODEL": "builtin"}) as client:
+        client.initialize(root)
+        yield client
+
+
 def error_of(reply):
     return reply["error"]["code"], reply["error"]["message"]
 
@@ -61,14 +72,15 @@ def alive(client):
         ("redline.nonsense", {}, "not defined"),
     ],
 )
-def test_a_malformed_command_is_refused_with_the_reason(client, name, argument, says):
-    code, message = error_of(client.command(name, argument))
+def test_a_malformed_command_is_refused_with_the_reason(shared, name, argument, says):
+    code, message = error_of(shared.command(name, argument))
     assert says in message
     assert code in (-32602, -32803)
-    alive(client)
+    alive(shared)
 
 
-def test_two_arguments_are_refused(client):
+def test_two_arguments_are_refused(shared):
+    client = shared
     reply = client.request("workspace/executeCommand", {"command": "redline.runs", "arguments": [{}, {}]})
     assert "takes one object" in reply["error"]["message"]
 
@@ -170,6 +182,7 @@ def test_two_runs_over_the_same_file(client, folder):
     assert client.documents[uri][1] == FILES["a.py"].replace("def foo", "def bar")
 
 
+@pytest.mark.slow
 def test_too_many_runs_at_once(client, folder):
     lay(folder, {f"m{n}.py": "import os\n" * 30 for n in range(40)})
     uri = client.open(folder / "a.py")
@@ -181,6 +194,7 @@ def test_too_many_runs_at_once(client, folder):
         client.ended(reply["result"]["runId"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folders", [[], None])
 def test_no_folder_at_all(folder, folders):
     lay(folder, FILES)
@@ -252,6 +266,7 @@ def test_a_client_that_can_nothing(folder):
         assert client.requests == []
 
 
+@pytest.mark.slow
 def test_neovim_takes_document_changes_without_saying_so(folder):
     lay(folder, FILES)
     plain = {**CAPABILITIES, "workspace": {"applyEdit": True, "workspaceEdit": {}}}
@@ -285,7 +300,8 @@ def send_frame(client, header, body):
     client.send_bytes(header + body)
 
 
-def test_lenient_headers(client):
+def test_lenient_headers(shared):
+    client = shared
     body = json.dumps(
         {"jsonrpc": "2.0", "id": 900, "method": "workspace/executeCommand", "params": {"command": "redline.runs"}}
     ).encode()
@@ -303,7 +319,8 @@ def test_lenient_headers(client):
     ("body", "code"),
     [(b"{nonsense", -32700), (b"[]", -32600), (b"3", -32600)],
 )
-def test_what_is_no_message_is_answered_as_such(client, body, code):
+def test_what_is_no_message_is_answered_as_such(shared, body, code):
+    client = shared
     send_frame(client, b"Content-Length: %d\r\n\r\n" % len(body), body)
     assert client.reply(None)["error"]["code"] == code
     alive(client)
@@ -312,13 +329,15 @@ def test_what_is_no_message_is_answered_as_such(client, body, code):
 @pytest.mark.parametrize(
     "params", [None, [], {"textDocument": 3}, {"textDocument": {"uri": 5}, "range": "x", "context": {}}]
 )
-def test_malformed_parameters_are_answered(client, params):
+def test_malformed_parameters_are_answered(shared, params):
+    client = shared
     reply = client.request("textDocument/codeAction", params)
     assert reply["error"]["code"] in (-32602, -32603)
     alive(client)
 
 
-def test_unknown_methods(client):
+def test_unknown_methods(shared):
+    client = shared
     assert client.request("redline/nonsense", {})["error"]["code"] == -32601
     client.notify("redline/nonsense", {"a": 1})
     client.notify("$/whatever", {})
@@ -326,6 +345,7 @@ def test_unknown_methods(client):
     alive(client)
 
 
+@pytest.mark.slow
 def test_a_wrong_answer_to_our_request_resolves_it(folder):
     lay(folder, FILES)
     with RawClient(folder, answer=False) as client:

@@ -15,6 +15,7 @@ SCENARIOS = Path(__file__).parent.parent / "scenarios"
     "name",
     ["edit_wrong_then_mended", "files_created_moved_deleted", "builtin_rename_and_clean", "injected_instruction"],
 )
+@pytest.mark.slow
 def test_scenario_through_lsp(name, folder, tmp_path):
     files = txtar.read(SCENARIOS / f"{name}.txtar")
     lay(folder, txtar.beneath(files, "before/"))

@@ -155,6 +155,7 @@ def test_a_revert_is_refused_where_the_text_moved_on(client, folder):
     assert "You changed the text of h2" in reply["error"]["message"]
 
 
+@pytest.mark.slow
 def test_a_client_that_says_applied_but_did_nothing_leaves_it_unconfirmed_and_a_late_echo_confirms(client, folder):
     uri, run = proposed(client, folder)
     kept = []
@@ -404,6 +405,7 @@ def test_only_json_rpc_on_stdout(client, folder):
     assert client.process.poll() is None  # the reader asserts every header
 
 
+@pytest.mark.slow
 def test_position_encodings(folder):
     lay(folder, {"u.py": "x = '🙂'; foo = 1\nprint(foo)\n"})
     for offered, chosen in ((["utf-8", "utf-16"], "utf-8"), (["utf-32"], "utf-32"), (None, "utf-16")):
