@@ -26,3 +26,21 @@ def folder(tmp_path):
     root = tmp_path / "ws"
     root.mkdir()
     return root
+
+
+@pytest.fixture(autouse=True)
+def closed_journals(monkeypatch):
+    """Every journal that a test opens is closed after it: from Python 3.13 on, SQLite says so when not."""
+    from redline_agent.journal import Journal
+
+    opened = []
+    begin = Journal.__init__
+
+    def remember(self, *args, **kwargs):
+        begin(self, *args, **kwargs)
+        opened.append(self)
+
+    monkeypatch.setattr(Journal, "__init__", remember)
+    yield
+    for journal in opened:
+        journal.close()
