@@ -6,6 +6,7 @@ model is the `.md` file beside its module.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -75,23 +76,23 @@ def blocked(access: Access, decision: Decision) -> str:
     return f"Blocked by the rule {decision.rule}: {access.effect} {access.path}: {decision.reason}."
 
 
-class Tool(Generic[In]):
+class Tool(ABC, Generic[In]):
     """Base of tools. Subclasses set `name` and `input`, and write `accesses`, `title` and `run`."""
 
     name: ClassVar[str]
     input: type[In]
 
+    @abstractmethod
     def accesses(self, arguments: In, context: ToolContext) -> Sequence[Access]:
         """Return the side effects that the call is for, on resolved paths; the gate decides on them first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def title(self, arguments: In) -> str:
         """Return one line for the progress display."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def run(self, arguments: In, context: ToolContext) -> Outcome:
         """Do the work; raises RedlineError for what the model should be told."""
-        raise NotImplementedError
 
     def description(self) -> str:
         """Return the text of the `.md` beside the module."""
