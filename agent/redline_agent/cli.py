@@ -41,6 +41,7 @@ def add_commands(commands: Any) -> None:
     )
     review.add_argument("--folder", help="the workspace folder (default: the repository around the current one)")
     review.add_argument("--json", action="store_true", help="print the pending proposals as JSON")
+    review.add_argument("--drop", action="store_true", help="reject everything that is pending")
     review.set_defaults(handler=_review)
 
     sessions = commands.add_parser(
@@ -78,8 +79,16 @@ def _folder(args: argparse.Namespace) -> Path:
     """Return the workspace folder: the one that was named, the repository around here, or here."""
     if args.folder:
         return Path(args.folder)
-    here = Path.cwd().resolve()
-    return next((each for each in (here, *here.parents) if (each / ".git").exists() or (each / ".hg").exists()), here)
+    here = _here()
+    around = [each for each in (here, *here.parents) if each != Path.home() or each == here]
+    return next((each for each in around if (each / ".git").exists() or (each / ".hg").exists()), here)
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd().resolve()
+    except OSError as error:
+        raise UsageError("The current folder is gone.", hint="Change to one that exists.") from error
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -97,7 +106,7 @@ def _run(args: argparse.Namespace) -> int:
     wanted = {"turns_max": args.max_turns, "cost_usd_max": args.max_cost}
     limits = with_limits(config.limits, {name: value for name, value in wanted.items() if value}, "the command line")
     workspace = open_workspace(_folder(args))
-    here = Path.cwd().resolve()
+    here = _here()
     paths: list[str] = args.paths or ([] if here == workspace.resolver.root or args.folder else [str(here)])
     targets: list[str] = []
     for path in paths:
@@ -108,7 +117,9 @@ def _run(args: argparse.Namespace) -> int:
     model = make_model(args.model or config.model or default_model())
     wish = Wish(args.review, args.accept, args.check, args.json)
     file = targets[0] if len(targets) == 1 and (workspace.resolver.root / targets[0]).is_file() else ""
-    task = Task(args.task, file=file, targets=tuple(targets))
+    root = workspace.resolver.root
+    cwd = here.relative_to(root).as_posix() if here != root and here.is_relative_to(root) else ""
+    task = Task(args.task, file=file, targets=tuple(targets), cwd=cwd)
     from dataclasses import replace
 
     console = Console(stderr=args.json, highlight=False)
@@ -120,7 +131,8 @@ def _review(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from redline_agent.headless import open_workspace, pending_proposals, proposal_json, review_all
+    from redline_agent.deciding import pending_proposals, reject
+    from redline_agent.headless import open_workspace, proposal_json, review_all
 
     workspace = open_workspace(_folder(args))
     proposals = pending_proposals(workspace)
@@ -130,6 +142,11 @@ def _review(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
     if not proposals:
         console.print("No proposal is pending here.")
+        return 0
+    if args.drop:
+        for proposal in proposals:
+            reject(workspace, proposal, [item.id for item in proposal.items])
+        console.print(f"Dropped {len(proposals)} of them.")
         return 0
     review_all(workspace, proposals, console)
     return 0

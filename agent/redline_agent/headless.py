@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ from rich.text import Text as RichText
 
 from redline_agent.config import Config, state_dir
 from redline_agent.context.gather import Task
+from redline_agent.deciding import accept, bulk, refresh, reject
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.events import Event, Retrying, RunEnded, TextDelta, ToolFinished, ToolStarted
 from redline_agent.journal import Journal
 from redline_agent.models.base import Model
 from redline_agent.session import Run, Workspace, journal_path
 from redline_agent.text import escape_hidden, one_line, plural
-from redline_agent.workspace.applying import Write, write_files
-from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk, Proposal
+from redline_agent.workspace.proposal import OPEN, FileOperation, Hunk, Proposal
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_LIMIT, EXIT_CANCELLED = 0, 1, 2, 3, 130
 _EXITS = {"proposed": EXIT_OK, "answered": EXIT_OK, "limit": EXIT_LIMIT, "cancelled": EXIT_CANCELLED}
@@ -64,13 +65,21 @@ async def run_task(workspace: Workspace, task: Task, model: Model, config: Confi
         await model.close()
     assert ended is not None  # noqa: S101  carry_out always ends in one
     code = _EXITS.get(ended.state, EXIT_FAILED)
-    decided = _decide(workspace, run, wish, console) if run.proposal else {}
+    decided: dict[str, str] = {}
+    problem = ""
+    try:
+        decided = _decide(workspace, run, wish, console) if run.proposal else {}
+    except RedlineError as error:
+        code, problem = EXIT_FAILED, str(error)
     if wish.check and run.proposal:
         code = EXIT_FAILED
     if wish.as_json:
-        _print_json({"type": "outcome", **_outcome(run, ended), "decided": decided, "exitCode": code})
+        result = {"decided": decided, "error": problem or None, "exitCode": code}
+        _print_json({"type": "outcome", **_outcome(run, ended), **result})
     else:
         _closing(console, run, ended, wish)
+    if problem:
+        sys.stderr.write(f"redline: {problem}\n")
     return code
 
 
@@ -90,60 +99,6 @@ def _decide(workspace: Workspace, run: Run, wish: Wish, console: Console) -> dic
     elif wish.review:
         review_in_terminal(workspace, proposal, console)
     return {item.id: item.state for item in proposal.items}
-
-
-def bulk(proposal: Proposal) -> list[str]:
-    """Ids that a bulk accept takes: all that is pending and carries no badge."""
-    return [item.id for item in proposal.items if item.state == "pending" and not item.badge]
-
-
-def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None:
-    """Write accepted hunks and operations to the disk, all or nothing; raises WorkspaceError, StaleFile."""
-    wanted = set(ids)
-    writes: dict[str, Write] = {}
-    taken: dict[str, list[str]] = {}
-    for review in proposal.files.values():
-        hunks = [hunk.id for hunk in review.hunks if hunk.id in wanted and hunk.state in OPEN]
-        if hunks:
-            after = review.file.with_text(review.result(hunks)).encode()
-            writes[review.path] = Write(review.file.encode(), after)
-            taken[review.path] = hunks
-    operations = [op for op in proposal.operations if op.id in wanted and op.state in OPEN]
-    for op in operations:
-        _plan(op, writes)
-    write_files(workspace.resolver, writes)
-    for path, hunks in taken.items():
-        review = proposal.files[path]
-        review.follow(review.sending(hunks))
-    for op in operations:
-        op.state = "accepted"
-        if op.kind == "rename":
-            proposal.renamed(op)
-    done = [item.id for item in proposal.items if item.id in wanted and item.state == "accepted"]
-    workspace.decided(proposal.run, proposal.session, "accepted", done)
-
-
-def _plan(op: FileOperation, writes: dict[str, Write]) -> None:
-    """Add a file operation to the writes, so that all of it happens or none."""
-    data = op.file.encode() if op.file else b""
-    match op.kind:
-        case "create":
-            writes[op.path] = Write(None, data)
-        case "delete":
-            writes[op.path] = Write(data, None)
-        case "rename":
-            edited = writes.pop(op.path, Write(data, data))
-            writes[op.path] = Write(edited.before, None)
-            writes[op.new_path] = Write(None, edited.after, like=op.path)
-
-
-def reject(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None:
-    """Mark hunks and operations as rejected."""
-    wanted = set(ids)
-    done = [item for item in proposal.items if item.id in wanted and item.state not in ("accepted", "rejected")]
-    for item in done:
-        item.state = "rejected"
-    workspace.decided(proposal.run, proposal.session, "rejected", [item.id for item in done])
 
 
 # ---- the terminal
@@ -230,15 +185,16 @@ def show_proof(console: Console, proposal: Proposal) -> None:
 
 
 def review_all(workspace: Workspace, proposals: list[Proposal], console: Console) -> None:
-    """Review proposals one after the other; one whose files have all changed since is dropped, and that is said."""
+    """Review proposals one after the other; one that fits no more is left, and that is said."""
     for number, proposal in enumerate(proposals, 1):
         title = f"{number} of {len(proposals)}: {one_line(proposal.instruction, 60)} ({proposal.run})"
         console.rule(RichText(title), align="left")
         for review in proposal.files.values():
-            _refresh(workspace, review)
+            refresh(workspace, review)
         if not any(item.state in OPEN for item in proposal.items):
-            console.print("Dropped: its files changed since it was made. Ask again if you still want it.")
-            reject(workspace, proposal, [item.id for item in proposal.items])
+            console.print(
+                "Its files have changed, and nothing of it fits any more. Drop it with: redline review --drop"
+            )
         elif not sys.stdin.isatty():
             show_proposal(console, proposal)
         elif not review_in_terminal(workspace, proposal, console):
@@ -279,6 +235,8 @@ def ask(console: Console, choices: dict[str, str], default: str | None) -> str:
     """Ask for one of some keys; the end of input means quit (or the last choice)."""
     words = ", ".join(f"{key} = {what}" for key, what in choices.items())
     words += f" ({default})" if default else ""
+    # Inside an event loop Ctrl-C would only be noted while this waits for a key; here it is to interrupt at once.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         # An Ellipsis is the prompt's own way to have no default.
         return str(
@@ -294,6 +252,8 @@ def ask(console: Console, choices: dict[str, str], default: str | None) -> str:
     except EOFError:
         console.print()
         return list(choices)[-1]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _closing(console: Console, run: Run, ended: RunEnded, wish: Wish) -> None:
@@ -356,25 +316,6 @@ def _json_line(event: Event) -> None:
 def _print_json(value: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
     sys.stdout.flush()
-
-
-def pending_proposals(workspace: Workspace) -> list[Proposal]:
-    """Return the journal's open proposals, each file brought to what the disk has now."""
-    proposals = workspace.proposals()
-    for proposal in proposals:
-        for review in proposal.files.values():
-            _refresh(workspace, review)
-    return proposals
-
-
-def _refresh(workspace: Workspace, review: FileReview) -> None:
-    try:
-        same = workspace.resolver.read_bytes(review.path) == review.file.encode()
-    except RedlineError:
-        same = False
-    for hunk in review.hunks:
-        if not same and hunk.state in OPEN:
-            hunk.state = "stale"
 
 
 def run_until_interrupted(work: Any) -> int:

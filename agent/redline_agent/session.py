@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -204,12 +204,17 @@ def _apply_decision(proposal: Proposal, event: HunksDecided) -> None:
         ids = [hunk.id for hunk in review.hunks if hunk.id in taken]
         if event.state == "accepted" and ids:
             review.follow(review.sending(ids))
+        elif event.state == "undone" and ids:
+            review.follow(review.reverting(ids))
         for hunk in review.hunks:
             if hunk.id in taken:
                 hunk.state = event.state  # pyright: ignore[reportAttributeAccessIssue]  the journal's own word
     for operation in proposal.operations:
-        if operation.id in taken and event.state == "accepted" and operation.kind == "rename":
-            proposal.renamed(operation)
+        if operation.id in taken and operation.kind == "rename":
+            if event.state == "accepted":
+                proposal.renamed(operation)
+            elif event.state == "undone":
+                proposal.renamed(replace(operation, path=operation.new_path, new_path=operation.path))
         if operation.id in taken:
             operation.state = event.state  # pyright: ignore[reportAttributeAccessIssue]  as above
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lsprotocol import types as lsp
-from redline_agent.errors import RedlineError
+from redline_agent.errors import RedlineError, StaleFile
 from redline_agent.text import plural, split_lines
 from redline_agent.workspace.applying import Write, move_file, write_files
-from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk
+from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk, fits
 
 from redline_server import convert
 from redline_server.client import Client
@@ -71,6 +71,11 @@ class Acceptor:
             if not hunks:
                 self._client.show(f"Redline: {path} has changed since; nothing of it was reverted.", error=True)
                 return
+            if document is None and _bytes_now(entry, path) != before.encode():
+                self._client.show(
+                    f"Redline: {path} changed outside the editor; nothing of it was reverted.", error=True
+                )
+                return
             if document is not None and not self._client.able.apply_edit:
                 self._client.show(
                     f"Redline: this editor cannot apply edits; close {path} and revert again.", error=True
@@ -86,7 +91,11 @@ class Acceptor:
                 edit = lsp.TextDocumentEdit(text_document=identifier, edits=list(edits))
                 await self._client.apply(self._workspace_edit([_Sent(review, [], edit)]), "Redline: revert")
             else:
-                write_files(entry.resolver, {path: Write(before.encode(), before.with_text(after).encode())})
+                try:
+                    write_files(entry.resolver, {path: Write(before.encode(), before.with_text(after).encode())})
+                except RedlineError as error:
+                    self._client.show(f"Redline: {error}", error=True)
+                    return
             until = time.monotonic() + ECHO_S_MAX
             while any(hunk.state == "accepted" for hunk in hunks) and time.monotonic() < until:
                 await asyncio.sleep(_POLL_S)
@@ -189,12 +198,6 @@ class Acceptor:
     # ---- files
 
     async def _operation(self, entry: Entry, op: FileOperation) -> None:
-        problem = self._problem(entry, op)
-        if problem:
-            op.state = "stale"
-            self._client.show(f"Redline: {problem}", error=True)
-            self._touched(entry)
-            return
         op.state = "applying"
         self._touched(entry)
         able = {
@@ -203,6 +206,7 @@ class Acceptor:
             "rename": self._client.able.rename,
         }
         try:
+            self._check(entry, op)
             entry.resolver.place(op.path)
             if op.new_path:
                 entry.resolver.place(op.new_path)
@@ -218,19 +222,20 @@ class Acceptor:
             entry.proposal.renamed(op)
         self._touched(entry)
 
-    def _problem(self, entry: Entry, op: FileOperation) -> str:
-        """Why a file operation must not be carried out any more: the user made or changed something there."""
+    def _check(self, entry: Entry, op: FileOperation) -> None:
+        """Raise StaleFile when a file operation must not be carried out: the user made or changed something there."""
         here, document = entry.path(op.path), self._documents.at(entry.path(op.path))
         data = entry.resolver.read_bytes(op.path)
         new = op.path if op.kind == "create" else op.new_path
         if new and (entry.path(new).exists() or self._documents.at(entry.path(new))):
-            return f"{new} exists by now, so it is not written over."
+            raise StaleFile(f"{new} exists by now, so it is not written over.", hint="Move it away, or reject this.")
         if op.kind == "create" or op.file is None:
-            return ""
+            return
         if data is None:
-            return f"{here.name} is gone."
-        changed = data != op.file.encode() or (document is not None and document.text != op.file.text)
-        return f"{op.path} has changed since, so it is not deleted." if op.kind == "delete" and changed else ""
+            raise StaleFile(f"{here.name} is gone.")
+        changed = document.text != op.file.text if document else data != op.file.encode()
+        if op.kind == "delete" and changed:
+            raise StaleFile(f"{op.path} has changed since, so it is not deleted.", hint="Ask again, or reject this.")
 
     async def revert_operation(self, entry: Entry, op: FileOperation) -> None:
         """Take an accepted file operation back by its opposite, where nothing has changed since."""
@@ -245,6 +250,8 @@ class Acceptor:
             await self._operation(entry, back)
             if back.state == "accepted":
                 op.state = "undone"
+                if op.kind == "rename" and op.new_path in entry.proposal.files:
+                    entry.proposal.renamed(back)
                 self._touched(entry)
 
     def _operation_on_disk(self, entry: Entry, op: FileOperation) -> None:
@@ -252,7 +259,7 @@ class Acceptor:
             case "create":
                 write_files(entry.resolver, {op.path: Write(None, op.file.encode() if op.file else b"")})
             case "delete":
-                write_files(entry.resolver, {op.path: Write(op.file.encode() if op.file else None, None)})
+                write_files(entry.resolver, {op.path: Write(entry.resolver.read_bytes(op.path), None)})
             case "rename":
                 move_file(entry.resolver, op.path, op.new_path)
 
@@ -305,9 +312,18 @@ def _plain(edit: lsp.TextDocumentEdit) -> list[lsp.TextEdit]:
     return [one for one in edit.edits if isinstance(one, lsp.TextEdit)]
 
 
+def _bytes_now(entry: Entry, path: str) -> bytes | None:
+    try:
+        return entry.resolver.read_bytes(path)
+    except RedlineError:
+        return None
+
+
 def revertable(review: FileReview, hunk: Hunk) -> bool:
     """Whether an accepted hunk's text is still as it was accepted (a deletion's lines are still gone)."""
     lines = split_lines(review.file.text)
+    if not fits(hunk.old, hunk.start, hunk.end, lines):
+        return False
     if hunk.new:
         return tuple(lines[hunk.start : hunk.end]) == hunk.new
     size = len(hunk.old)

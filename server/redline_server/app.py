@@ -208,8 +208,10 @@ class RedlineServer(LanguageServer):
     async def accept(self, entry: Entry, items: Iterable[Hunk | FileOperation]) -> None:
         """Accept items and put the outcome into the journal."""
         items = list(items)
-        await self.acceptor.accept(entry, items)
-        self._decided(entry, "accepted", [item for item in items if item.state == "accepted"])
+        try:
+            await self.acceptor.accept(entry, items)
+        finally:
+            self._decided(entry, "accepted", [item for item in items if item.state == "accepted"])
         unsure = [item.id for item in items if item.state == "unconfirmed"]
         if unsure:
             self.client.show(
@@ -231,12 +233,14 @@ class RedlineServer(LanguageServer):
         for item in items:
             if isinstance(item, Hunk):
                 by_path.setdefault(item.path, []).append(item)
-        for path, undone in by_path.items():
-            await self.acceptor.revert(entry, path, undone)
-        for item in items:
-            if isinstance(item, FileOperation):
-                await self.acceptor.revert_operation(entry, item)
-        self._decided(entry, "undone", [item for item in items if item.state == "undone"])
+        try:
+            for path, undone in by_path.items():
+                await self.acceptor.revert(entry, path, undone)
+            for item in items:
+                if isinstance(item, FileOperation):
+                    await self.acceptor.revert_operation(entry, item)
+        finally:
+            self._decided(entry, "undone", [item for item in items if item.state == "undone"])
 
     def _decided(self, entry: Entry, state: str, items: list[Hunk | FileOperation]) -> None:
         proposal = entry.proposal

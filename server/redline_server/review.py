@@ -97,9 +97,18 @@ class Reviews:
             text = None
         if text == review.file.text:
             return _unstale(review)
-        if text is not None and (review.recognises(text) or not any(h.state in OPEN | {"stale"} for h in review.hunks)):
-            return review.follow(text)
+        if text is not None and (self._ours(entry.path(review.path), text) or not _waiting(review)):
+            return _unstale(review) | review.follow(text)
         return _stale(review)
+
+    def _ours(self, path: Path, text: str) -> bool:
+        """Whether the text is what some accept of ours, of any proposal, made of the file."""
+        return any(
+            review.recognises(text)
+            for entry in self.entries.values()
+            for review in entry.proposal.files.values()
+            if entry.path(review.path) == path
+        )
 
     def hunks(self, path: Path) -> Iterator[Place]:
         """Each hunk of a file that is still shown."""
@@ -161,11 +170,15 @@ def _signature(path: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
+def _waiting(review: FileReview) -> bool:
+    return any(hunk.state in OPEN | {"stale"} for hunk in review.hunks)
+
+
 def _stale(review: FileReview) -> bool:
     changed = False
     for hunk in review.hunks:
         if hunk.state in OPEN:
-            hunk.state = "stale"
+            hunk.before_stale, hunk.state = hunk.state, "stale"
             changed = True
     return changed
 
@@ -174,6 +187,6 @@ def _unstale(review: FileReview) -> bool:
     changed = False
     for hunk in review.hunks:
         if hunk.state == "stale":
-            hunk.state = "pending"
+            hunk.state = hunk.before_stale
             changed = True
     return changed

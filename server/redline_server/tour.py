@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -257,12 +256,8 @@ async def _one(editor: TourEditor, console: Console, instruction: str, path: Pat
 
 
 def _ask(console: Console) -> str:
-    """Ask in the main thread, where Ctrl-C is to interrupt at once; the event loop has nothing else to do."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return ask(console, {"a": "accept", "A": "accept all", "r": "reject"}, None)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    """Ask in the main thread; the event loop has nothing else to do."""
+    return ask(console, {"a": "accept", "A": "accept all", "r": "reject"}, None)
 
 
 def _show(console: Console, root: Path, hunk: dict[str, Any]) -> None:

@@ -84,14 +84,14 @@ class Writer:
         self._thread.join(2)
 
     def _pump(self) -> None:
-        while (data := self._queue.get()) is not None:
-            try:
+        try:
+            while (data := self._queue.get()) is not None:
                 self._stream.write(data)
                 if self._queue.empty():
                     self._stream.flush()
-            except (OSError, ValueError):
-                self._dead = True
-                return
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._dead = True
 
 
 def take_stdio() -> tuple[BinaryIO, BinaryIO]:

@@ -37,7 +37,7 @@ def test_run_proposes_and_review_shows_it_later(folder):
     assert [len(p["hunks"]) for p in pending] == [3]
     (folder / "b.py").write_text("changed\n")
     pending = json.loads(redline(folder, "review", "--json").stdout)
-    assert {h["path"]: h["state"] for h in pending[0]["hunks"]} == {"a.py": "pending", "b.py": "stale"}
+    assert {h["path"]: h["state"] for h in pending[0]["hunks"]} == {"a.py": "pending", "b.py": "conflicted"}
 
 
 def test_run_accept_writes_the_files(folder):
@@ -198,3 +198,49 @@ def test_the_tour_runs_to_its_end_without_a_terminal(tmp_path):
     assert "ANTHROPIC_API_KEY" in done.stdout
     (source,) = tmp_path.glob("redline-try-*/project/pygls/uris.py")
     assert "def uri_to_path(" in source.read_text()
+
+
+def test_a_proposal_follows_what_the_user_did_since(folder):
+    lay(folder, FILES)
+    redline(folder, "run", "rename foo to bar")
+    (folder / "a.py").write_text("# mine\n" + FILES["a.py"])
+    (pending,) = json.loads(redline(folder, "review", "--json").stdout)
+    assert {(h["path"], h["line"], h["state"]) for h in pending["hunks"]} == {
+        ("a.py", 5, "pending"), ("b.py", 1, "pending"), ("b.py", 3, "pending")
+    }  # fmt: skip
+    redline(folder, "review")
+    assert len(json.loads(redline(folder, "review", "--json").stdout)) == 1
+    assert "Dropped 1" in redline(folder, "review", "--drop").stdout
+    assert json.loads(redline(folder, "review", "--json").stdout) == []
+
+
+def test_inside_a_repository_paths_are_from_where_one_stands(folder):
+    lay(
+        folder,
+        {
+            ".git/HEAD": "x",
+            "mod.py": "import os\n",
+            "pkg/mod.py": "import os\n",
+            "pkg/use.py": "from pkg.mod import os\n",
+        },
+    )
+    assert redline(folder / "pkg", "run", "remove unused in mod.py", "--accept").returncode == 0
+    assert (folder / "mod.py").read_text() == "import os\n"
+    lay(folder, {"other.py": "import sys\n"})
+    redline(folder / "pkg", "run", "remove unused", "--accept")
+    assert (folder / "other.py").read_text() == "import sys\n"
+
+
+def test_a_failed_accept_still_ends_in_an_outcome(folder):
+    lay(folder, FILES)
+    (folder / "a.py").chmod(0o444)
+    done = redline(folder, "run", "rename foo to bar", "--accept", "--json")
+    assert done.returncode == 1
+    assert "read-only" in outcome(done)["error"]
+    assert disk(folder) == FILES
+
+
+def test_a_file_in_another_encoding_is_cleaned_too(folder):
+    lay(folder, {"a.py": b"# coding: latin-1\nimport os\n\nx = '\xe9'\n"})
+    redline(folder, "run", "remove unused", "--accept")
+    assert (folder / "a.py").read_bytes() == b"# coding: latin-1\n\nx = '\xe9'\n"

@@ -2,8 +2,8 @@
 
 import pytest
 from kit import call, disk, finish, lay, play, workspace
+from redline_agent.deciding import accept, bulk
 from redline_agent.errors import StaleFile, WorkspaceError
-from redline_agent.headless import accept, bulk
 
 FILES = {"a.py": "A\n", "b.py": "B\n", "c.py": "C\n"}
 
@@ -130,3 +130,30 @@ def test_a_gitignore_that_never_ends_is_not_read(folder):
     (folder / ".gitignore").symlink_to("/dev/zero")
     _, events, _ = play(folder, [call("list"), finish()])
     assert "a.py" in next(e.result.text for e in events if e.type == "tool_result")
+
+
+def test_a_renamed_file_is_accepted_hunk_by_hunk(folder):
+    lay(folder, FILES)
+    run, _, _ = play(folder, [{"calls": [edit("a.py", "A", "AA"), move("a.py", "x.py")]}, finish()])
+    ws = workspace(folder)
+    accept(ws, run.proposal, [hunk.id for hunk in run.proposal.hunks])
+    accept(ws, run.proposal, [op.id for op in run.proposal.operations])
+    assert disk(folder) == {"b.py": "B\n", "c.py": "C\n", "x.py": "AA\n"}
+
+
+def test_a_badge_goes_with_the_new_name(folder):
+    lay(folder, FILES)
+    run, _, _ = play(folder, [{"calls": [edit("a.py", "A", "AA"), move("a.py", "conftest.py")]}, finish()])
+    assert all(item.badge for item in run.proposal.items)
+
+
+def test_an_undone_decision_comes_back_from_the_journal(folder):
+    lay(folder, {"a.py": "one\nx\ny\ntwo\n"})
+    run, _, _ = play(folder, [{"calls": [edit("a.py", "one", "1"), edit("a.py", "two", "2")]}, finish()])
+    ws = workspace(folder)
+    ws.decided(run.id, run.session, "accepted", ["h1"])
+    ws.decided(run.id, run.session, "undone", ["h1"])
+    (again,) = ws.proposals()
+    assert {h.id: h.state for h in again.hunks} == {"h1": "undone", "h2": "pending"}
+    accept(ws, again, ["h2"])
+    assert disk(folder)["a.py"] == "one\nx\ny\n2\n"

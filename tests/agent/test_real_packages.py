@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from kit import ask_builtin, workspace
-from redline_agent.headless import accept
+from redline_agent.deciding import accept
 
 pytestmark = pytest.mark.slow
 

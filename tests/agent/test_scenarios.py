@@ -15,7 +15,7 @@ from kit import disk, lay, workspace
 from redline_agent.config import Config
 from redline_agent.context.gather import Task
 from redline_agent.context.view import view
-from redline_agent.headless import accept, bulk
+from redline_agent.deciding import accept, bulk
 from redline_agent.messages import ToolCall, ToolResult
 from redline_agent.models.builtin import BuiltinModel
 from redline_agent.models.scripted import ScriptedModel

@@ -412,3 +412,46 @@ def test_the_workspace_may_only_tighten(folder):
         time.sleep(0.5)
         run = client.run("rename foo to bar", uri=client.open(folder / "a.py"))
         assert (run["state"], run["limit"], run["model"]) == ("limit", "minutes_max", "builtin")
+
+
+def test_a_revert_never_touches_a_file_that_changed_outside(folder):
+    lay(folder, FILES)
+    with RawClient(folder) as client:
+        client.initialize(folder, {})
+        run = client.run("rename foo to bar", uri=(folder / "a.py").as_uri())["runId"]
+        client.do("redline.accept", {"runId": run, "hunks": ["h1"]})
+        client.wait(lambda: client.states(run)["h1"] == "accepted")
+        changed = "# somebody\n# else\n" + (folder / "a.py").read_text()
+        (folder / "a.py").write_text(changed)
+        client.command("redline.revertRun", {"runId": run})
+        time.sleep(0.5)
+        assert (folder / "a.py").read_text() == changed
+
+
+def test_an_accept_of_one_proposal_moves_the_hunks_of_another_in_a_closed_file(folder):
+    lay(folder, FILES)
+    with RawClient(folder) as client:
+        client.initialize(folder, {})
+        one = client.run("remove unused", uri=(folder / "a.py").as_uri())["runId"]
+        two = client.run("rename foo to bar", uri=(folder / "a.py").as_uri())["runId"]
+        client.do("redline.accept", {"runId": one, "hunks": "all"})
+        client.wait(lambda: set(client.states(one).values()) == {"accepted"})
+        assert set(client.states(two).values()) == {"pending"}
+        client.do("redline.accept", {"runId": two, "hunks": "all"})
+        client.wait(lambda: set(client.states(two).values()) == {"accepted"})
+        assert (folder / "a.py").read_text() == FILES["a.py"].replace("import os\n", "").replace("foo", "bar")
+
+
+def test_the_answer_to_shutdown_is_written_before_the_end(folder):
+    frames = b""
+    for message in (
+        {"id": 1, "method": "initialize", "params": {"processId": None, "rootUri": None, "capabilities": {}}},
+        {"method": "initialized", "params": {}},
+        {"id": 2, "method": "shutdown"},
+        {"method": "exit"},
+    ):
+        body = json.dumps({"jsonrpc": "2.0", **message}).encode()
+        frames += b"Content-Length: %d\r\n\r\n" % len(body) + body
+    serve = [sys.executable, "-m", "redline_server", "serve"]
+    done = subprocess.run(serve, input=frames, cwd=folder, capture_output=True, timeout=30)
+    assert b'"id": 1' in done.stdout

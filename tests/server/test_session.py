@@ -392,7 +392,7 @@ def test_file_operations_respect_what_the_user_did_meanwhile_and_are_reverted(fo
         (folder / "new.py").write_text("mine\n")
         (folder / "dead.py").write_text("pass\n# mine\n")
         client.do("redline.accept", {"runId": run, "hunks": "all"})
-        client.wait(lambda: ops() == {"create": "stale", "delete": "stale", "rename": "accepted"})
+        client.wait(lambda: ops() == {"create": "pending", "delete": "pending", "rename": "accepted"})
         assert (folder / "new.py").read_text() == "mine\n"
         assert (folder / "dead.py").read_text() == "pass\n# mine\n"
         client.do("redline.revertRun", {"runId": run})

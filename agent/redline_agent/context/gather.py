@@ -36,6 +36,7 @@ class Task:
     targets: tuple[str, ...] = ()
     diagnostics: tuple[str, ...] = ()
     directive_line: int | None = None
+    cwd: str = ""
     source: Label = field(default=USER)
 
 
@@ -49,6 +50,8 @@ def gather(task: Task, overlay: Overlay, rules: Rules) -> tuple[Text, ...]:
         editor["lines"] = list(task.lines)
     if task.targets:
         editor["targets"] = list(task.targets)
+    if task.cwd:
+        editor["cwd"] = task.cwd
     if editor:
         blocks.append(Text(text=EDITOR_CONTEXT + json.dumps(editor, ensure_ascii=False), label=REDLINE))
     blocks += _excerpt(task, overlay, rules)

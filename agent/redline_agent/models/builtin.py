@@ -144,7 +144,7 @@ def cannot() -> str:
 
 
 def _rename(match: re.Match[str], editor: dict[str, Any]) -> Script:
-    old, new, path = match["old"], match["new"].strip("`"), _unquoted(match["path"])
+    old, new, path = match["old"], match["new"].strip("`"), _named(match, editor)
     if not new.isidentifier():
         raise CannotDo(f"{new!r} is not a usable Python name.")
     extra: dict[str, Any] = {"line": int(match["line"])} if match["line"] else {}
@@ -193,8 +193,14 @@ def _definitions(old: str, scope: str) -> Generator[Call, ToolResult, list[str]]
     return []
 
 
-def _unquoted(path: str | None) -> str:
-    return (path or "").strip("\"'`")
+_EVERYTHING = ("project", "everything", "workspace", "all")
+
+
+def _named(match: re.Match[str], editor: dict[str, Any]) -> str:
+    """The path that the words name, without quotes; from where the user stands, as in a shell."""
+    path = (match["path"] or "").strip("\"'`")
+    cwd = editor.get("cwd", "")
+    return f"{cwd}/{path}" if path and cwd and path not in (*_EVERYTHING, "file") else path
 
 
 def _only_target(editor: dict[str, Any]) -> str:
@@ -204,11 +210,11 @@ def _only_target(editor: dict[str, Any]) -> str:
 
 def _folder(match: re.Match[str], editor: dict[str, Any]) -> list[str]:
     """The paths that a clean-up is for: named, the targets, the file in the editor, else everything."""
-    path = _unquoted(match["path"])
+    path = _named(match, editor)
     if path:
         if path == "file" and editor.get("file"):
             return [editor["file"]]
-        return ["." if path in ("project", "everything", "workspace", "all") else path]
+        return ["." if path in _EVERYTHING else path]
     return editor.get("targets") or [editor.get("file") or "."]
 
 

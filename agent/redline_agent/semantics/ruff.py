@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from redline_agent.errors import ToolError
+from redline_agent.errors import RedlineError, ToolError
 from redline_agent.safety.process import Finished, run_helper
 from redline_agent.together import together
 from redline_agent.workspace.overlay import Overlay
@@ -69,7 +69,7 @@ async def check_text(overlay: Overlay, path: str, text: str, codes: tuple[str, .
 
 async def check_paths(overlay: Overlay, paths: list[str], codes: tuple[str, ...] = ()) -> dict[str, list[Finding]]:
     """Findings by path; what the overlay or a buffer changed is checked as it is there."""
-    above = [path for path in paths if path in overlay.touched or overlay.buffers.open_text(path) is not None]
+    above = [path for path in paths if _not_as_on_disk(overlay, path)]
     below = [path for path in paths if path not in set(above)]
     found: dict[str, list[Finding]] = {}
     for at in range(0, len(below), _BATCH_FILES):
@@ -81,6 +81,17 @@ async def check_paths(overlay: Overlay, paths: list[str], codes: tuple[str, ...]
         if seen is not None and (findings := await check_text(overlay, path, seen.file.text, codes)):
             found[path] = findings
     return found
+
+
+def _not_as_on_disk(overlay: Overlay, path: str) -> bool:
+    """Whether ruff must be given the text: edited, open, or in an encoding that it does not read."""
+    if path in overlay.touched or overlay.buffers.open_text(path) is not None:
+        return True
+    try:
+        seen = overlay.find(path)
+    except RedlineError:
+        return False
+    return seen is not None and seen.file.encoding != "utf-8"
 
 
 def _findings(out: bytes, root: str = "") -> dict[str, list[Finding]]:

@@ -37,6 +37,7 @@ class Hunk:
     depends_on: tuple[str, ...] = ()
     badge: str = ""
     state: State = "pending"
+    before_stale: State = "pending"
 
 
 @dataclass(slots=True)
@@ -187,28 +188,29 @@ class FileReview:
         taken = 0
         for hunk in sorted(self.hunks, key=lambda h: (h.start, h.end)):
             here = tuple(lines[hunk.start : hunk.end])
-            fits = here == hunk.old and hunk.start >= taken and _fits(hunk, lines)
+            whole = fits(hunk.new, hunk.start, hunk.end, lines)
+            free = here == hunk.old and hunk.start >= taken and whole
             if hunk.state in ("pending", "conflicted"):
                 taken = max(taken, hunk.end)
             match hunk.state:
-                case "pending" if not fits:
+                case "pending" if not free:
                     hunk.state = "conflicted"
-                case "conflicted" if fits:
+                case "conflicted" if free:
                     hunk.state = "pending"
                 case "applying" | "unconfirmed" | "undone" if here == hunk.new:
                     hunk.state = "accepted"
                 case "accepted" if here == hunk.old:
                     hunk.state = "undone"
-                case "undone" if here != hunk.old:
+                case "undone" if here != hunk.old or not whole:
                     hunk.state = "conflicted"
                 case _:
                     pass
 
 
-def _fits(hunk: Hunk, lines: list[str]) -> bool:
-    """Whether the hunk's lines would stand as lines here: at the end of a file line ends may be missing."""
-    glued_after = bool(hunk.new) and not hunk.new[-1].endswith(("\n", "\r")) and hunk.end < len(lines)
-    glued_before = bool(hunk.new) and hunk.start > 0 and not lines[hunk.start - 1].endswith(("\n", "\r"))
+def fits(new: tuple[str, ...], start: int, end: int, lines: list[str]) -> bool:
+    """Whether `new` would stand as lines in place of [start, end): at the end of a file line ends may be missing."""
+    glued_after = bool(new) and not new[-1].endswith(("\n", "\r")) and end < len(lines)
+    glued_before = bool(new) and 0 < start <= len(lines) and not lines[start - 1].endswith(("\n", "\r"))
     return not glued_after and not glued_before
 
 

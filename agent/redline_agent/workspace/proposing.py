@@ -103,7 +103,9 @@ def _review(overlay: Overlay, path: str, touched: Touched, rules: Rules, ids: It
     for change in changes(old, new):
         made_by = blame.of(change.new_start, change.new_start + len(change.new))
         behind = [origins[index] for index in made_by] or origins[-1:]
-        review.hunks.append(_hunk(f"h{next(ids)}", path, old, change, behind, rules))
+        hunk = _hunk(f"h{next(ids)}", path, old, change, behind, rules)
+        hunk.badge = hunk.badge or badge(_renames(overlay).get(path, path), "", rules)
+        review.hunks.append(hunk)
     return review
 
 

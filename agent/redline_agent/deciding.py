@@ -1,0 +1,89 @@
+"""Decisions without an editor: accepted changes go to the disk, all or nothing, and into the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from redline_agent.errors import RedlineError
+from redline_agent.session import Workspace
+from redline_agent.workspace.applying import Write, write_files
+from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Proposal
+from redline_agent.workspace.textfile import decode
+
+
+def bulk(proposal: Proposal) -> list[str]:
+    """Ids that a bulk accept takes: all that is pending and carries no badge."""
+    return [item.id for item in proposal.items if item.state == "pending" and not item.badge]
+
+
+def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None:
+    """Write accepted hunks and operations to the disk, all or nothing; raises WorkspaceError, StaleFile."""
+    wanted = set(ids)
+    writes: dict[str, Write] = {}
+    taken: dict[str, list[str]] = {}
+    for review in proposal.files.values():
+        hunks = [hunk.id for hunk in review.hunks if hunk.id in wanted and hunk.state in OPEN]
+        if hunks:
+            after = review.file.with_text(review.result(hunks)).encode()
+            writes[review.path] = Write(review.file.encode(), after)
+            taken[review.path] = hunks
+    operations = [op for op in proposal.operations if op.id in wanted and op.state in OPEN]
+    for op in operations:
+        _plan(op, writes, proposal)
+    write_files(workspace.resolver, writes)
+    for path, hunks in taken.items():
+        review = proposal.files[path]
+        review.follow(review.sending(hunks))
+    for op in operations:
+        op.state = "accepted"
+        if op.kind == "rename":
+            proposal.renamed(op)
+    done = [item.id for item in proposal.items if item.id in wanted and item.state == "accepted"]
+    workspace.decided(proposal.run, proposal.session, "accepted", done)
+
+
+def _plan(op: FileOperation, writes: dict[str, Write], proposal: Proposal) -> None:
+    """Add a file operation to the writes, so that all of it happens or none."""
+    review = proposal.files.get(op.path)  # a renamed file may have had some of its hunks accepted before
+    data = review.file.encode() if review else op.file.encode() if op.file else b""
+    match op.kind:
+        case "create":
+            writes[op.path] = Write(None, data)
+        case "delete":
+            writes[op.path] = Write(data, None)
+        case "rename":
+            edited = writes.pop(op.path, Write(data, data))
+            writes[op.path] = Write(edited.before, None)
+            writes[op.new_path] = Write(None, edited.after, like=op.path)
+
+
+def reject(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None:
+    """Mark hunks and operations as rejected."""
+    wanted = set(ids)
+    done = [item for item in proposal.items if item.id in wanted and item.state not in ("accepted", "rejected")]
+    for item in done:
+        item.state = "rejected"
+    workspace.decided(proposal.run, proposal.session, "rejected", [item.id for item in done])
+
+
+def pending_proposals(workspace: Workspace) -> list[Proposal]:
+    """Return the journal's open proposals, each file brought to what the disk has now."""
+    proposals = workspace.proposals()
+    for proposal in proposals:
+        for review in proposal.files.values():
+            refresh(workspace, review)
+    return proposals
+
+
+def refresh(workspace: Workspace, review: FileReview) -> None:
+    """Bring a file's hunks to the text that the disk has now; what cannot be read makes them stale."""
+    try:
+        data = workspace.resolver.read_bytes(review.path)
+        text = decode(data, review.path).text if data is not None else None
+    except RedlineError:
+        text = None
+    if text is not None:
+        review.follow(text)
+    for hunk in review.hunks:
+        if text is None and hunk.state in OPEN:
+            hunk.state = "stale"
