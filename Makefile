@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: try test check fix bench clean editors
+.PHONY: try test check fix bench clean
 
 try: $(STAMP)
 	@$(BIN)/redline try

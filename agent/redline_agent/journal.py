@@ -119,14 +119,6 @@ class Journal:
             except ValidationError as error:
                 raise JournalError(f"The journal {self.path} has an event that cannot be read: {error}.") from error
 
-    def session_of(self, run: str) -> str:
-        """Return the session that a run belongs to; raises JournalError when there is no such run."""
-        with self._guarded("read"):
-            row = self._db.execute("SELECT session FROM event WHERE run = ? LIMIT 1", (run,)).fetchone()
-        if row is None:
-            raise JournalError(f"There is no run {run}.")
-        return str(row[0])
-
     def runs(self) -> list[RunRow]:
         """All runs, newest first."""
         with self._guarded("read"):

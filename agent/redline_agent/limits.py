@@ -26,7 +26,6 @@ CUT_REPLIES_MAX = 3
 RETRIES_MAX = 6
 RETRY_WAIT_S_MAX = 120.0
 PAUSES_MAX = 10
-EVENTS_QUEUED_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)

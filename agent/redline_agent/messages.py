@@ -90,15 +90,6 @@ class Usage(Frozen):
         """All tokens of the request."""
         return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
 
-    def plus(self, other: Usage) -> Usage:
-        """Return the sum of both."""
-        return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
-            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
-        )
-
 
 class Reply(Frozen):
     """One whole reply of a model."""

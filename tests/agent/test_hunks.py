@@ -1,7 +1,20 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from redline_agent.text import split_lines
-from redline_agent.workspace.hunks import Blame, apply_changes, changes, text_changes
+from redline_agent.workspace.hunks import Blame, changes
+
+
+def text_changes(old, new):
+    return changes(split_lines(old), split_lines(new))
+
+
+def apply_changes(old, taken):
+    """The plain meaning of a set of changes: from the last one backwards."""
+    out = list(old)
+    for change in sorted(taken, key=lambda c: (c.start, c.end), reverse=True):
+        out[change.start : change.end] = change.new
+    return out
+
 
 texts = st.lists(st.sampled_from(["a\n", "b\n", "c\r\n", "d\r", "é\n", "🙂\n", "\n", " \n", "e"]), max_size=25).map(
     "".join

@@ -2,7 +2,7 @@ import asyncio
 import json
 
 from kit import call, carry_out, finish, lay, play, workspace
-from redline_agent.context.tokens import count, estimate
+from redline_agent.context.tokens import count
 from redline_agent.models.scripted import ScriptedModel
 from redline_agent.prompts.builder import build, layers, parse
 from redline_agent.tools.registry import TOOLS, specs
@@ -23,7 +23,6 @@ def test_the_fixed_prompt_fits_its_budget():
 def test_tokens_are_counted_offline_and_exactly():
     assert count("hello world") == 2
     assert count("def f():\n    return 1\n") == 8
-    assert 0.5 < estimate("def f():\n    return 1\n" * 50) / count("def f():\n    return 1\n" * 50) < 2
 
 
 def test_every_tool_has_its_text_and_a_closed_schema():

@@ -3,7 +3,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 from redline_agent.text import split_lines
-from redline_agent.workspace.hunks import Origin, text_changes
+from redline_agent.workspace.hunks import Origin, changes
 from redline_agent.workspace.proposal import FileReview, Hunk, ProofItem, Proposal
 from redline_agent.workspace.stored import dump, load
 from redline_agent.workspace.textfile import TextFile
@@ -17,7 +17,7 @@ def review_of(old, new):
     lines = split_lines(old)
     hunks = [
         Hunk(f"h{i}", "a.txt", c.start, c.end, tuple(lines[c.start : c.end]), c.new, "why", ORIGIN)
-        for i, c in enumerate(text_changes(old, new), 1)
+        for i, c in enumerate(changes(split_lines(old), split_lines(new)), 1)
     ]
     return FileReview("a.txt", TextFile(old), hunks)
 
@@ -145,3 +145,21 @@ def test_what_is_sent_is_what_is_shown(old, new, typed, data):
     taken = [h.id for h in review.hunks if h.state == "pending" and data.draw(st.booleans())]
     assert review.result(taken) == review.sending(taken)
     assert all(h.start >= 0 and h.end >= h.start for h in review.hunks)
+
+
+mixed = st.lists(st.sampled_from(["a\n", "b\n", "c\r\n", "é\n", "🙂\r\n", "\n", "d"]), max_size=14).map("".join)
+
+
+@given(mixed, mixed, st.data())
+def test_any_subset_of_hunks_composes_byte_for_byte(old, new, data):
+    """Taken hunks give the new bytes, the others leave the old ones, whatever the line ends."""
+    review = review_of(old, new)
+    taken = {h.id for h in review.hunks if data.draw(st.booleans())}
+    before, out, at = split_lines(old), [], 0
+    for hunk in review.hunks:
+        out += before[at : hunk.start]
+        out += hunk.new if hunk.id in taken else before[hunk.start : hunk.end]
+        at = hunk.end
+    assert review.result(taken) == "".join(out + before[at:])
+    assert review.result([h.id for h in review.hunks]) == new
+    assert review.result([]) == old

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     import tiktoken
 
 
-def estimate(text: str) -> int:
-    """Tokens of a text, roughly, without the vocabulary: a quarter of its bytes in UTF-8, rounded up."""
-    return (len(text.encode("utf-8", "replace")) + 3) // 4
-
-
 def count(text: str) -> int:
     """Tokens of a text in o200k_base, exactly."""
     return len(_encoding().encode(text, disallowed_special=()))

@@ -24,9 +24,3 @@ def default_model(env: Mapping[str, str] = os.environ) -> str:
         if env.get(entry["key"]):
             return f"{provider}:{entry['default']}"
     return "builtin"
-
-
-def known_models() -> list[str]:
-    """Return the names that the catalog lists."""
-    listed = [f"{provider}:{model}" for provider, entry in catalog().items() for model in entry["models"]]
-    return ["builtin", *listed]

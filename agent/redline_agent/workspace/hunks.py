@@ -53,19 +53,6 @@ def changes(old: Sequence[str], new: Sequence[str]) -> list[Change]:
     return [Change(a1, a2, tuple(new[b1:b2]), b1) for a1, a2, b1, b2 in merged]
 
 
-def text_changes(old: str, new: str) -> list[Change]:
-    """Changes between two texts, by lines."""
-    return changes(split_lines(old), split_lines(new))
-
-
-def apply_changes(old: Sequence[str], taken: Iterable[Change]) -> list[str]:
-    """`old` with the given changes applied; they are of one diff, so they do not overlap."""
-    out = list(old)
-    for change in sorted(taken, key=lambda c: (c.start, c.end), reverse=True):
-        out[change.start : change.end] = change.new
-    return out
-
-
 def _differing(a: Sequence[str], b: Sequence[str]) -> Iterable[tuple[int, int, int, int]]:
     """Differing blocks (a1, a2, b1, b2): common ends off, then between lines unique to both, then difflib."""
     low = 0
