@@ -115,6 +115,7 @@ class Runs:
         self._active[run.id] = active
         active.task = asyncio.create_task(self._drive(active, model), name=run.id)
         active.task.add_done_callback(lambda _task: self._over(active))
+        self._client.notify("redline/status", self.status())
         self._forget_old()
         return run
 
@@ -207,7 +208,7 @@ class Runs:
     # ---- progress
 
     async def _begin(self, active: Active) -> None:
-        if not await self._client.create_progress(active.token) or active.run.state != "running":
+        if not await self._client.create_progress(active.token) or (active.task and active.task.done()):
             return
         active.showing = True
         begin = lsp.WorkDoneProgressBegin(

@@ -28,6 +28,7 @@ interface Status {
 let client: LanguageClient | undefined;
 let statusBar: vscode.StatusBarItem;
 let status: Status | undefined;
+let doing = "";
 const proposals = new Map<string, Proposal>();
 
 export async function activate(context: vscode.ExtensionContext): Promise<void> {
@@ -95,11 +96,19 @@ async function start(): Promise<void> {
   client.onNotification("redline/proposal", onProposal);
   client.onNotification("redline/status", (next: Status) => {
     status = next;
+    doing = next.state === "running" ? doing || "working" : "";
     showStatus();
+  });
+  client.onNotification("redline/session", (news: { event: { type: string; title?: string } }) => {
+    if (news.event.type === "tool_started" && news.event.title) {
+      doing = news.event.title;
+      showStatus();
+    }
   });
   client.onDidChangeState((event) => {
     if (event.newState === State.Stopped) {
       proposals.clear();
+      doing = "";
       showStatus();
     }
   });
@@ -145,9 +154,9 @@ function showStatus(): void {
     return;
   }
   const hunks = pending().flatMap((proposal) => proposal.hunks).filter((hunk) => hunk.state === "pending").length;
-  const busy = status?.state === "running" ? "$(sync~spin) " : "";
-  statusBar.text = hunks ? `${busy}$(diff) Redline: ${hunks} pending` : `${busy}$(edit) Redline`;
-  statusBar.command = hunks ? "redline.ui.nextHunk" : "redline.ui.ask";
+  const idle = hunks ? `$(diff) Redline: ${hunks} pending` : "$(edit) Redline";
+  statusBar.text = doing ? `$(sync~spin) Redline: ${doing}` : idle;
+  statusBar.command = doing ? "redline.ui.cancel" : hunks ? "redline.ui.nextHunk" : "redline.ui.ask";
   const used = status ? `${status.model}, ${status.tokens.toLocaleString()} tokens, $${status.costUsd.toFixed(4)}` : "ready";
   statusBar.tooltip = `Redline: ${used}`;
 }

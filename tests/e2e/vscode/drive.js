@@ -81,7 +81,7 @@ const MOD = process.platform === "darwin" ? "Meta" : "Control";
     await page.keyboard.press("Enter");
     await lens("Accept h1").first().waitFor({ timeout: 60000 });
     const seen = await page.evaluate(() => window.seenStatus);
-    assert(seen.some((one) => /Redline: rename foo|Renaming foo/.test(one)), `no progress in ${JSON.stringify(seen.slice(-5))}`);
+    assert(seen.some((one) => /Redline: (rename foo|Renaming foo|working)|Renaming foo/.test(one)), `no progress in ${JSON.stringify(seen.slice(-5))}`);
     await until("the count", async () => (await page.locator(".statusbar").textContent()).includes("5 pending"));
   });
   await step("a pending proposal to look at", async () => {
