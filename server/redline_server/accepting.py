@@ -83,12 +83,7 @@ class Acceptor:
                 return
             after = review.reverting([hunk.id for hunk in hunks])
             if self._client.able.apply_edit:
-                edits = convert.edits_between(before.text, after, self._documents.encoding)
-                uri = document.uri if document else convert.uri_of(entry.path(path))
-                identifier = lsp.OptionalVersionedTextDocumentIdentifier(
-                    uri=uri, version=document.version if document else None
-                )
-                edit = lsp.TextDocumentEdit(text_document=identifier, edits=list(edits))
+                edit = self._text_edit(entry, path, after)
                 await self._client.apply(self._workspace_edit([_Sent(review, [], edit)]), "Redline: revert")
             else:
                 try:
@@ -129,17 +124,19 @@ class Acceptor:
     def _prepare(self, entry: Entry, path: str, ids: list[str]) -> _Sent:
         review = entry.proposal.files[path]
         document = self._documents.at(entry.path(path))
-        uri = document.uri if document else convert.uri_of(entry.path(path))
         if document is not None:
             for hunk in review.hunks:
                 if hunk.id in ids:
                     document.note_brought(hunk.new)
-        before = review.file.text
-        edits = convert.edits_between(before, review.sending(ids), self._documents.encoding)
-        identifier = lsp.OptionalVersionedTextDocumentIdentifier(
-            uri=uri, version=document.version if document else None
-        )
-        return _Sent(review, ids, lsp.TextDocumentEdit(text_document=identifier, edits=list(edits)))
+        return _Sent(review, ids, self._text_edit(entry, path, review.sending(ids)))
+
+    def _text_edit(self, entry: Entry, path: str, after: str) -> lsp.TextDocumentEdit:
+        """The edit from a file's text to another, for the version that the editor has of it."""
+        document = self._documents.at(entry.path(path))
+        uri, version = (document.uri, document.version) if document else (convert.uri_of(entry.path(path)), None)
+        edits = convert.edits_between(entry.proposal.files[path].file.text, after, self._documents.encoding)
+        identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=version)
+        return lsp.TextDocumentEdit(text_document=identifier, edits=list(edits))
 
     async def _send(self, entry: Entry, batch: list[_Sent], label: str) -> None:
         edit = self._workspace_edit(batch)
@@ -250,8 +247,6 @@ class Acceptor:
             await self._operation(entry, back)
             if back.state == "accepted":
                 op.state = "undone"
-                if op.kind == "rename" and op.new_path in entry.proposal.files:
-                    entry.proposal.renamed(back)
                 self._touched(entry)
 
     def _operation_on_disk(self, entry: Entry, op: FileOperation) -> None:
@@ -327,4 +322,7 @@ def revertable(review: FileReview, hunk: Hunk) -> bool:
     if hunk.new:
         return tuple(lines[hunk.start : hunk.end]) == hunk.new
     size = len(hunk.old)
-    return hunk.old not in (tuple(lines[hunk.start : hunk.start + size]), tuple(lines[hunk.start - size : hunk.start]))
+    return hunk.old not in (
+        tuple(lines[hunk.start : hunk.start + size]),
+        tuple(lines[max(0, hunk.start - size) : hunk.start]),
+    )

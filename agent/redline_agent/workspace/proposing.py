@@ -32,18 +32,15 @@ def propose(
     ids = itertools.count(1)
     files: dict[str, FileReview] = {}
     operations: list[FileOperation] = []
+    renames = _renames(overlay)
     for path, touched in sorted(overlay.touched.items()):
-        operations.extend(_operations(overlay, path, touched, rules, ids))
-        review = _review(overlay, path, touched, rules, ids)
+        operations.extend(_operations(path, touched, renames, rules, ids))
+        review = _review(overlay, path, touched, renames, rules, ids)
         if review is not None and review.hunks:
             review.follow(_text_now(overlay, path, review))
             files[path] = review
     _link(files)
     return Proposal(run, session, instruction, files, operations, proof, notes)
-
-
-def _last(overlay: Overlay, path: str) -> Origin:
-    return overlay.touched[path].edits[-1].origin
 
 
 def _renames(overlay: Overlay) -> dict[str, str]:
@@ -61,12 +58,11 @@ def _renames(overlay: Overlay) -> dict[str, str]:
 
 
 def _operations(
-    overlay: Overlay, path: str, touched: Touched, rules: Rules, ids: Iterator[int]
+    path: str, touched: Touched, renames: dict[str, str], rules: Rules, ids: Iterator[int]
 ) -> Iterator[FileOperation]:
     if not touched.edits:
         return
-    renames = _renames(overlay)
-    origin = _last(overlay, path)
+    origin = touched.edits[-1].origin
     base, text = touched.base, touched.text
     if path in renames:
         to = renames[path]
@@ -82,13 +78,15 @@ def _operations(
         yield FileOperation(f"f{next(ids)}", "delete", path, origin.reason, origin, file=base, badge=why)
 
 
-def _review(overlay: Overlay, path: str, touched: Touched, rules: Rules, ids: Iterator[int]) -> FileReview | None:
+def _review(
+    overlay: Overlay, path: str, touched: Touched, renames: dict[str, str], rules: Rules, ids: Iterator[int]
+) -> FileReview | None:
     """Hunks of an edited file; a renamed one's are against its old path."""
     if touched.base is None:
         return None
     text, edits = touched.text, touched.edits
     if text is None:
-        target = overlay.touched.get(_renames(overlay).get(path, ""))
+        target = overlay.touched.get(renames.get(path, ""))
         if target is None or target.text is None:
             return None
         text, edits = target.text, [*edits, *target.edits]
@@ -99,12 +97,13 @@ def _review(overlay: Overlay, path: str, touched: Touched, rules: Rules, ids: It
             origins.append(edit.origin)
             blame.edit(edit.text, len(origins) - 1)
     old, new = split_lines(touched.base.text), split_lines(text)
+    named = badge(renames.get(path, path), "", rules)
     review = FileReview(path, touched.base, [])
     for change in changes(old, new):
         made_by = blame.of(change.new_start, change.new_start + len(change.new))
         behind = [origins[index] for index in made_by] or origins[-1:]
         hunk = _hunk(f"h{next(ids)}", path, old, change, behind, rules)
-        hunk.badge = hunk.badge or badge(_renames(overlay).get(path, path), "", rules)
+        hunk.badge = hunk.badge or named
         review.hunks.append(hunk)
     return review
 
