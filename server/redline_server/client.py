@@ -167,7 +167,7 @@ class Client:
         if not self.able.ask:
             return None
         actions = [lsp.MessageActionItem(title=option) for option in options]
-        params = lsp.ShowMessageRequestParams(type=lsp.MessageType.Warning, message=message, actions=actions)
+        params = lsp.ShowMessageRequestParams(type=lsp.MessageType.Warning, message=_inert(message), actions=actions)
         answer = await self._ask(
             lambda: self._server.window_show_message_request_async(params), ASK_S_MAX, "window/showMessageRequest"
         )
@@ -195,7 +195,7 @@ class Client:
     def show(self, message: str, *, error: bool = False) -> None:
         """Show one message to the user."""
         kind = lsp.MessageType.Error if error else lsp.MessageType.Info
-        self._server.window_show_message(lsp.ShowMessageParams(type=kind, message=message))
+        self._server.window_show_message(lsp.ShowMessageParams(type=kind, message=_inert(message)))
 
     def publish(self, uri: str, version: int | None, diagnostics: list[lsp.Diagnostic]) -> None:
         """Publish a file's diagnostics, all of them."""
@@ -207,6 +207,11 @@ class Client:
         """Send a `redline/...` notification, to clients that asked for them."""
         if self.own:
             self._server.protocol.notify(method, params)
+
+
+def _inert(message: str) -> str:
+    """Part what an editor would make a link of: VS Code's notifications run `[text](command:...)`."""
+    return message.replace("](", "] (")
 
 
 async def _answered(request: Awaitable[Any]) -> bool:

@@ -67,6 +67,7 @@ def test_a_long_answer_is_a_read_only_file(folder, tmp_path):
         run = client.run("explain")
         assert run["state"] == "answered"
         shown = client.wait(lambda: next((r for r in client.requests if r["method"] == "window/showDocument"), None))
+        assert "](" not in client.notes("window/showMessage")[-1]["message"]
         path = Path(shown["params"]["uri"].removeprefix("file://"))
         assert path.name == f"{run['runId']}.md"
         assert "\x1b" not in path.read_text()
