@@ -9,6 +9,8 @@ from redline_agent.journal import Journal
 from redline_agent.limits import Limits
 from redline_agent.models.builtin import BuiltinModel
 from redline_agent.models.scripted import ScriptedModel
+from redline_agent.safety.permits import issue
+from redline_agent.safety.requests import Access, text_digest
 from redline_agent.session import Workspace
 
 
@@ -37,6 +39,11 @@ async def carry_out(ws: Workspace, model, task: Task | str, limits: Limits | Non
     finally:
         await model.close()
     return run, events
+
+
+def permit(effect: str, path: str, text: str = ""):
+    """Leave that the gate would give, for tests of what executes."""
+    return issue(Access(effect, path, content=text_digest(text) if effect == "write" else ""))
 
 
 def play(root: Path, replies: list[dict], task: Task | str = "do it", limits: Limits | None = None):

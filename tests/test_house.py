@@ -35,12 +35,26 @@ def test_no_utils():
     assert [names(p) for p in SOURCES if re.search(r"util|helpers|misc|common", p.stem)] == []
 
 
+LAUNCHER = "agent/redline_agent/safety/sandbox/launcher.py"
+"""Run by `process` as a process of its own: becomes the command."""
+
+
 def test_only_safety_starts_processes():
     starting = re.compile(
         r"create_subprocess|subprocess\.(run|Popen|call)|os\.(system|popen|exec|spawn|fork)|\.start_io\("
     )
     found = {names(path) for path in SOURCES if starting.search(path.read_text())}
-    assert found == {"agent/redline_agent/safety/process.py", "server/redline_server/tour.py"}
+    assert found == {"agent/redline_agent/safety/process.py", LAUNCHER, "server/redline_server/tour.py"}
+
+
+def test_only_the_issuer_makes_permits():
+    making = re.compile(r"\bPermit\(|permits import .*\bissue\b")
+    found = {names(path) for path in SOURCES if making.search(path.read_text())}
+    assert found == {
+        "agent/redline_agent/safety/permits.py",
+        "agent/redline_agent/safety/keeper.py",
+        "agent/redline_agent/safety/sandbox/layers.py",  # the probe: Redline's own words
+    }
 
 
 def test_only_the_resolver_and_the_writer_touch_the_users_files():

@@ -51,6 +51,23 @@ def add_commands(commands: Any) -> None:
     sessions.add_argument("--json", action="store_true", help="print as JSON")
     sessions.set_defaults(handler=_sessions)
 
+    trust = commands.add_parser(
+        "trust",
+        help="let commands and tests of a folder run",
+        description="Trust a workspace folder: from then on the agent may run its commands and tests, in the sandbox."
+        " Before that nothing of the folder runs by any path.",
+        epilog="Examples:\n  redline trust            the repository around the current folder\n"
+        "  redline trust --revoke   take it back, with everything that was approved always there\n"
+        "  redline trust --list     say whether it is trusted, and what was approved always",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    trust.add_argument(
+        "folder", nargs="?", help="the workspace folder (default: the repository around the current one)"
+    )
+    trust.add_argument("--revoke", action="store_true", help="take trust and approvals back")
+    trust.add_argument("--list", action="store_true", help="change nothing, say what holds")
+    trust.set_defaults(handler=_trust)
+
     doctor = commands.add_parser(
         "doctor", help="check the installation", description="Say what works here and what does not."
     )
@@ -171,6 +188,23 @@ def _sessions(args: argparse.Namespace) -> int:
         print(f"    {one_line(row.instruction)}")  # noqa: T201
     if not rows:
         print("No run in this folder yet.")  # noqa: T201
+    return 0
+
+
+def _trust(args: argparse.Namespace) -> int:
+    from redline_agent.config import state_dir
+    from redline_agent.safety.approvals import Memory
+
+    root = _folder(args).resolve()
+    if not root.is_dir():
+        raise UsageError(f"{root} is not a folder.")
+    memory = Memory(state_dir() / "permissions.json")
+    if not args.list:
+        memory.trust(root, not args.revoke)
+    trusted = memory.standing(root, "").trusted
+    print(f"{root} is {'trusted: its commands and tests may run, in the sandbox' if trusted else 'not trusted'}.")  # noqa: T201
+    for shown in memory.always(root):
+        print(f"  always: {shown}")  # noqa: T201
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -17,12 +18,30 @@ from redline_agent.limits import Limits
 _APP = "redline"
 
 
+KINDS = ("run", "read", "write", "net", "mcp")
+_LINE = re.compile(r"\s*(?:" + "|".join(KINDS) + r"):\s*\S.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """The `permissions` setting: lines such as "run: pytest -q" (safety/rules.py says what each kind means)."""
+
+    allow: tuple[str, ...] = ()
+    ask: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Settings of the user; "" for the model means: the first provider with a key, else the built-in engine."""
+    """Settings of the user; "" for the model means: the first provider with a key, else the built-in engine.
+
+    `denied` are rules of the workspace's, as its editor configuration gives them: it may only tighten.
+    """
 
     model: str = ""
     limits: Limits = field(default_factory=Limits)
+    permissions: Permissions = field(default_factory=Permissions)
+    denied: tuple[str, ...] = ()
 
 
 def state_dir(env: Mapping[str, str] = os.environ) -> Path:
@@ -51,13 +70,41 @@ def load_config(env: Mapping[str, str] = os.environ) -> Config:
 
 def merge(config: Config, data: Mapping[str, Any], where: str) -> Config:
     """Return the configuration with settings laid over it; raises ConfigError on unknown or wrong ones."""
-    unknown = set(data) - {"model", "limits"}
+    unknown = set(data) - {"model", "limits", "permissions"}
     if unknown:
-        raise ConfigError(f"{where} has the unknown setting {min(unknown)!r}.", hint="Known: model, limits.")
+        raise ConfigError(
+            f"{where} has the unknown setting {min(unknown)!r}.", hint="Known: model, limits, permissions."
+        )
     model = data.get("model", config.model)
     if not isinstance(model, str):
         raise ConfigError(f"{where}: model must be a string.")
-    return Config(model, with_limits(config.limits, data.get("limits", {}), where))
+    lines = _permissions(data.get("permissions", {}), where)
+    joined = Permissions(*(getattr(config.permissions, name) + lines[name] for name in ("allow", "ask", "deny")))
+    return replace(
+        config, model=model, limits=with_limits(config.limits, data.get("limits", {}), where), permissions=joined
+    )
+
+
+def _permissions(given: Any, where: str) -> dict[str, tuple[str, ...]]:
+    """Read a `permissions` table; raises ConfigError with what is wrong with it."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where}: permissions must be a table of allow, ask and deny.")
+    table = cast("Mapping[str, Any]", given)
+    lists: dict[str, tuple[str, ...]] = {"allow": (), "ask": (), "deny": ()}
+    for name, value in table.items():
+        entries = cast("list[Any]", value) if isinstance(value, list) else None
+        if name not in lists:
+            raise ConfigError(f"{where} has the unknown setting permissions.{name}.", hint="Known: allow, ask, deny.")
+        wrong = (
+            "?" if entries is None else next((e for e in entries if not (isinstance(e, str) and _LINE.match(e))), None)
+        )
+        if entries is None or wrong is not None:
+            raise ConfigError(
+                f"{where}: permissions.{name} has {wrong!r}, which is no permission.",
+                hint=f"Write a list of lines KIND: WHAT, where KIND is {', '.join(KINDS)}; as in 'run: pytest -q'.",
+            )
+        lists[name] = tuple(entries)
+    return lists
 
 
 def with_limits(limits: Limits, given: Any, where: str) -> Limits:
@@ -74,11 +121,30 @@ def with_limits(limits: Limits, given: Any, where: str) -> Limits:
     return replace(limits, **dict(data))
 
 
-def tighten(config: Config, limits: Mapping[str, Any]) -> Config:
-    """Return the configuration with the workspace's limits where they are lower; the rest is not its to say."""
+def tighten(config: Config, given: Mapping[str, Any]) -> Config:
+    """Return the configuration with the workspace's limits where they are lower and its denials; the rest is not its
+    to say.
+    """
+    limits, lines = (_table(given.get(name)) for name in ("limits", "permissions"))
+    denied = (line for line in _list(lines.get("deny")) if isinstance(line, str) and _LINE.match(line))
     lower = {
         name: min(value, getattr(config.limits, name))
         for name, value in limits.items()
         if name in {entry.name for entry in fields(Limits)} and isinstance(value, int | float) and value > 0
     }
-    return replace(config, limits=replace(config.limits, **lower))
+    return replace(config, limits=replace(config.limits, **lower), denied=(*config.denied, *denied))
+
+
+def loosens(given: Mapping[str, Any]) -> list[str]:
+    """Return the names of settings that a workspace gave and that are not its to give."""
+    lines = _table(given.get("permissions"))
+    names = [f"permissions.{name}" for name in lines if name != "deny"]
+    return [*names, *(name for name in given if name not in ("limits", "permissions"))]
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from redline_agent.errors import RedlineError
 from redline_agent.session import Workspace
-from redline_agent.workspace.applying import Write, write_files
+from redline_agent.workspace.applying import Write, accepted, write_files
 from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Proposal
 from redline_agent.workspace.textfile import decode
 
@@ -30,7 +30,7 @@ def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None
     operations = [op for op in proposal.operations if op.id in wanted and op.state in OPEN]
     for op in operations:
         _plan(op, writes, proposal)
-    write_files(workspace.resolver, writes)
+    write_files(workspace.resolver, writes, accepted(writes))
     for path, hunks in taken.items():
         review = proposal.files[path]
         review.follow(review.sending(hunks))

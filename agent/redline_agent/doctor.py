@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import shutil
@@ -34,6 +35,7 @@ def examine(env: Mapping[str, str] = os.environ) -> list[Check]:
         _state,
         _model,
         _sandbox,
+        _network,
         _editors,
     ]
     return [check(env) for check in checks]
@@ -90,7 +92,29 @@ def _model(env: Mapping[str, str]) -> Check:
 
 
 def _sandbox(_: Mapping[str, str]) -> Check:
-    return Check("sandbox", None, "not needed: this version runs no commands and nothing of the project")
+    """Really try to get out of each layer, as the first command of a run does."""
+    from redline_agent.safety.sandbox.layers import find_layer
+
+    try:
+        found = asyncio.run(find_layer(again=True))
+    except (RedlineError, OSError) as error:
+        return Check("sandbox", None, f"could not be tried ({error}); each command asks first")
+    tried = "; ".join(found.tried)
+    if found.layer is None:
+        return Check("sandbox", None, f"none, so each command asks first and headless runs refuse it ({tried})")
+    return Check(
+        "sandbox", True, f"{tried}. Tried: reading, writing, TCP, UDP, Unix sockets, signals, tracing, environment"
+    )
+
+
+def _network(env: Mapping[str, str]) -> Check:
+    try:
+        hosts = [
+            line.partition(":")[2].strip() for line in load_config(env).permissions.allow if line.startswith("net:")
+        ]
+    except RedlineError:
+        hosts = []
+    return Check("network", None, f"commands reach {', '.join(hosts)} through a proxy" if hosts else "off for commands")
 
 
 def _editors(_: Mapping[str, str]) -> Check:

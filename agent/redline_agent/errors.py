@@ -5,6 +5,7 @@
     ├── ConfigError             a setting or a key is missing or wrong
     ├── WorkspaceError
     │   ├── PathRefused         a path leaves the workspace, or a rule forbids it
+    │   ├── PermitRefused       an executor was given no permit, a used one, or one for something else
     │   ├── FileRefused         a file is missing, binary, undecodable or too large
     │   ├── EditRefused         the text to replace is not there, or not unique
     │   └── StaleFile           a file changed since it was read
@@ -49,6 +50,10 @@ class WorkspaceError(RedlineError):
 
 class PathRefused(WorkspaceError):
     """A path that may not be used."""
+
+
+class PermitRefused(WorkspaceError):
+    """What was about to happen is not what was allowed."""
 
 
 class FileRefused(WorkspaceError):

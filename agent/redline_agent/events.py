@@ -43,13 +43,19 @@ class ReplyReceived(Frozen):
 
 
 class GateDecided(Frozen):
-    """What the gate said of a call."""
+    """What the gate, or the person, said of one request of a call (`what`, bound to `digest`), and what was read
+    before.
+    """
 
     type: Literal["gate"] = "gate"
     call_id: str
     verdict: Literal["block", "allow"]
     rule: str
     reason: str
+    what: str = ""
+    digest: str = ""
+    asked: bool = False
+    seen: tuple[str, ...] = ()
 
 
 class ToolStarted(Frozen):
@@ -76,10 +82,14 @@ class Said(Frozen):
 
 
 class Proposed(Frozen):
-    """The run's proposal, whole, as JSON (workspace/stored.py gives its shape)."""
+    """The run's proposal, whole, as JSON (workspace/stored.py gives its shape).
+
+    It holds the user's texts as they are, so the journal keeps it in a store of its own, and here its digest alone.
+    """
 
     type: Literal["proposed"] = "proposed"
-    proposal: dict[str, Any]
+    proposal: dict[str, Any] = Field(default_factory=dict)
+    digest: str = ""
 
 
 class HunksDecided(Frozen):

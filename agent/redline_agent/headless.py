@@ -19,9 +19,10 @@ from redline_agent.config import Config, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.deciding import accept, bulk, refresh, reject
 from redline_agent.errors import RedlineError, UsageError
-from redline_agent.events import Event, Retrying, RunEnded, TextDelta, ToolFinished, ToolStarted
+from redline_agent.events import Event, Retrying, RunEnded, TextDelta, ToolFinished, ToolStarted, Working
 from redline_agent.journal import Journal
 from redline_agent.models.base import Model
+from redline_agent.safety.approvals import Answer, Asker, Question, nobody
 from redline_agent.session import Run, Workspace, journal_path
 from redline_agent.text import escape_hidden, one_line, plural
 from redline_agent.workspace.proposal import OPEN, FileOperation, Hunk, Proposal
@@ -50,13 +51,27 @@ def open_workspace(root: Path) -> Workspace:
     return Workspace(root, journal)
 
 
+def asker(console: Console) -> Asker:
+    """Return how a person at the terminal is asked for leave; the safe answer is the one that comes first."""
+
+    async def asked(question: Question) -> Answer:
+        console.print()
+        console.print(RichText(f"Redline asks for leave to {question.what}", style="bold yellow"), soft_wrap=True)
+        console.print(RichText(f"  {question.why}", style="yellow"), soft_wrap=True)
+        key = ask(console, {each[0]: each for each in question.answers}, "d")
+        return next(each for each in question.answers if each[0] == key)
+
+    return asked
+
+
 async def run_task(workspace: Workspace, task: Task, model: Model, config: Config, wish: Wish, console: Console) -> int:
     """Run one task to its end and do what was wished with the proposal; returns the exit code."""
     run = workspace.new_run(task, model, config)
     ended: RunEnded | None = None
     show = _json_line if wish.as_json else _shower(console)
+    leave = asker(console) if sys.stdin.isatty() and not wish.as_json and not wish.accept else nobody
     try:
-        async for event in workspace.carry_out(run, model):
+        async for event in workspace.carry_out(run, model, leave):
             if isinstance(event, RunEnded):
                 ended = event
             else:
@@ -119,6 +134,8 @@ def _shower(console: Console) -> Callable[[Event], None]:
                     RichText("  ✓ " if not event.result.error else "  ✗ ", style=style)
                     + RichText(escape_hidden(event.summary))
                 )
+            case Working() if event.text.startswith("waiting"):
+                console.print(RichText("  … " + escape_hidden(event.text), style="yellow"))
             case Retrying():
                 console.print(
                     RichText(f"  … {event.reason} Trying again in {event.wait_s:.0f} s (Ctrl-C stops).", style="yellow")

@@ -1,12 +1,15 @@
 """The journal: an append-only log of a workspace's sessions, in SQLite with a write-ahead log, mode 0600.
 
 Everything else about a session is a projection of it. A row is written before anybody acts on the event, so a
-process that dies leaves a valid journal; `interrupted` finds the runs that it left open, and `close_open_runs`
+process that dies leaves a valid journal. Proposals hold the user's texts as they are: they lie in a file beside it
+(`raw`), never exported; `interrupted` finds the runs that it left open, and `close_open_runs`
 gives each of them an end.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sqlite3
 import sys
@@ -20,7 +23,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from redline_agent.errors import JournalError
-from redline_agent.events import Durable, HunksDecided, RunEnded, RunStarted, durable_adapter
+from redline_agent.events import Durable, HunksDecided, Proposed, RunEnded, RunStarted, durable_adapter
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -33,6 +36,7 @@ CREATE TABLE IF NOT EXISTS event (
   type TEXT NOT NULL,
   body TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS raw.proposal (run TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS event_run ON event (run, seq);
 CREATE INDEX IF NOT EXISTS event_session ON event (session, seq);
 CREATE INDEX IF NOT EXISTS event_type ON event (type, seq);
@@ -64,11 +68,15 @@ class Journal:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not path.exists():
-                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self.raw_path = path.with_suffix(".raw.sqlite")
+            for each in (path, self.raw_path):
+                if not each.exists():
+                    os.close(os.open(each, os.O_CREAT | os.O_RDWR, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("ATTACH DATABASE ? AS raw", (str(self.raw_path),))
+                self._db.execute("PRAGMA raw.journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
                 self._check_version()
                 self._db.executescript(_SCHEMA)
@@ -91,6 +99,8 @@ class Journal:
         """Write one event; it is there after a crash of this process once this returns."""
         with self._guarded("written"):
             try:
+                if isinstance(event, Proposed):
+                    event = self._keep_raw(run, event)
                 body = event.model_dump_json()
             except ValueError as error:
                 raise JournalError(f"An event cannot be written down: {error}.") from error
@@ -98,6 +108,20 @@ class Journal:
                 "INSERT INTO event (session, run, at, owner, type, body) VALUES (?, ?, ?, ?, ?, ?)",
                 (session, run, time.time(), os.getpid(), event.type, body),
             )
+
+    def _keep_raw(self, run: str, event: Proposed) -> Proposed:
+        """Put the proposal into the store of raw texts; what is left is its digest."""
+        body = event.model_dump_json(include={"proposal"})
+        self._db.execute("INSERT OR REPLACE INTO raw.proposal (run, body) VALUES (?, ?)", (run, body))
+        return Proposed(digest=hashlib.sha256(body.encode()).hexdigest())
+
+    def _with_raw(self, run: str, event: Durable) -> Durable:
+        if not isinstance(event, Proposed) or event.proposal:
+            return event
+        row = self._db.execute("SELECT body FROM raw.proposal WHERE run = ?", (run,)).fetchone()
+        if row is None or hashlib.sha256(row[0].encode()).hexdigest() != event.digest:
+            return event
+        return event.model_copy(update=json.loads(row[0]))
 
     def of_session(self, session: str) -> list[tuple[str, Durable]]:
         """Every event of a session in order, each with its run's id."""
@@ -115,7 +139,7 @@ class Journal:
         with self._guarded("read"):
             rows = self._db.execute(f"SELECT run, body FROM event WHERE {where} ORDER BY seq", (value,)).fetchall()  # noqa: S608
             try:
-                return [(run, durable_adapter.validate_json(body)) for run, body in rows]
+                return [(run, self._with_raw(run, durable_adapter.validate_json(body))) for run, body in rows]
             except ValidationError as error:
                 raise JournalError(f"The journal {self.path} has an event that cannot be read: {error}.") from error
 

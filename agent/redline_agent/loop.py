@@ -31,11 +31,13 @@ from redline_agent.events import (
     GateDecided,
     ReplyReceived,
     Retrying,
+    RunStarted,
     Said,
     TextDelta,
     ToolFinished,
     ToolStarted,
     TurnStarted,
+    Working,
 )
 from redline_agent.limits import (
     CUT_REPLIES_MAX,
@@ -50,30 +52,42 @@ from redline_agent.limits import (
 from redline_agent.messages import REDLINE, Label, Reply, Text, ToolCall, ToolResult
 from redline_agent.models.base import Model, ReplyDone, Request, TextPiece
 from redline_agent.prompts.builder import Prompt
-from redline_agent.safety.gate import Rules, decide_all
+from redline_agent.safety.keeper import Blocked, Keeper
+from redline_agent.safety.labels import CLEAN, Taint, join, taint_of
+from redline_agent.safety.requests import Request as SideEffect
+from redline_agent.safety.requests import digest
+from redline_agent.safety.secrets import Masks
 from redline_agent.text import clip, one_line
-from redline_agent.tools.base import Outcome, Tool, ToolContext, blocked
+from redline_agent.tools.base import Outcome, Tool, ToolContext
 from redline_agent.tools.registry import specs
 from redline_agent.workspace.overlay import Overlay
+from redline_agent.workspace.workbench import Workbench
 
 Kept = TypeVar("Kept", bound=Durable)
 
 ERROR, HINT = "Error: ", "\nHint: "
+_SHOW_EVERY_S = 1.0
 CUT = "Your reply was cut off at its length limit, so nothing in it was carried out. Go on in smaller steps."
 
 
 @dataclass(slots=True)
 class Loop:
-    """One run's loop. `history` is every durable event of the session so far; `record` writes the journal."""
+    """One run's loop. `history` is every durable event of the session so far; `record` writes the journal.
+
+    `given` is the taint of what the run was given beside its history; `taint` joins all that the model has seen.
+    """
 
     model: Model
     prompt: Prompt
     tools: dict[str, Tool[Any]]
-    rules: Rules
+    keeper: Keeper
     overlay: Overlay
     meter: Meter
     history: list[Durable]
     record: Callable[[Durable], None]
+    masks: Masks = field(default_factory=Masks)
+    workbench: Workbench | None = None
+    given: Taint = CLEAN
     steering: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(maxsize=32))
     answer: str = ""
     refused: bool = False
@@ -100,6 +114,21 @@ class Loop:
             if self._ended(reply):
                 return
 
+    def taint(self) -> Taint:
+        """Return the join of the labels of everything that the model has been shown."""
+        labels: list[Label] = []
+        for event in self.history:
+            match event:
+                case RunStarted():
+                    labels += [block.label for block in event.content]
+                case Said():
+                    labels.append(event.text.label)
+                case ToolFinished():
+                    labels.append(event.result.label)
+                case _:
+                    pass
+        return join(self.given, taint_of(labels))
+
     def _keep(self, event: Kept) -> Kept:
         self.record(event)
         self.history.append(event)
@@ -108,7 +137,7 @@ class Loop:
     def _steered(self) -> list[Event]:
         said: list[Event] = []
         while not self.steering.empty():
-            text = Text(text=self.steering.get_nowait(), label=Label(source="user"))
+            text = Text(text=self.masks.masked(self.steering.get_nowait()), label=Label(source="user"))
             said.append(self._keep(Said(text=text)))
         return said
 
@@ -196,24 +225,53 @@ class Loop:
                 yield event
 
     async def _call(self, call: ToolCall) -> AsyncIterator[Event]:
-        context = ToolContext(self.overlay, self.rules, self.meter.turns, call.id, call.name)
+        context = ToolContext(
+            self.overlay, self.keeper, self.meter.turns, call.id, call.name, self.masks, self.workbench
+        )
+        done: list[Outcome] = []
         try:
             self._check_repeats(call)
             tool = self.tools.get(call.name)
             if tool is None:
                 raise ToolError(f"There is no tool {call.name!r}.", hint=f"Tools: {', '.join(self.tools)}.")
             arguments = _validated(tool, call)
-            yield self._gate(tool, arguments, call, context)
-            yield self._keep(ToolStarted(call=call, title=one_line(tool.title(arguments))))
-            outcome: Outcome = await tool.run(arguments, context)
+            await tool.prepare(context)
+            async for event in self._gate(tool, arguments, call, context):
+                yield event
+            title = self.masks.masked(one_line(tool.title(arguments)))
+            yield self._keep(ToolStarted(call=call, title=title))
+            async for event in self._carry_out(tool, arguments, context, done):
+                yield event
         except (RedlineError, OSError) as error:
             if isinstance(error, LimitReached):
                 raise
-            yield self._finished(call, _refusal(error), error=True)
+            yield self._finished(call, _refusal(error), context, error=True)
             return
-        if outcome.finished:
-            self.answer = outcome.text or "Done."
-        yield self._finished(call, outcome, error=False)
+        if done[0].finished:
+            self.answer = self.masks.masked(done[0].text) or "Done."
+        yield self._finished(call, done[0], context, error=False)
+
+    async def _carry_out(
+        self, tool: Tool[Any], arguments: Any, context: ToolContext, done: list[Outcome]
+    ) -> AsyncIterator[Event]:
+        """Run the tool; one that streams shows its latest line while it works."""
+        if not tool.streams:
+            done.append(await tool.run(arguments, context))
+            return
+        latest: list[str] = []
+        context.report = lambda text: latest.append(text) if text else None
+        task = asyncio.create_task(tool.run(arguments, context))
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=_SHOW_EVERY_S)
+                if latest and not task.done():
+                    yield Working(text=one_line(context.shown(latest[-1])))
+                    latest.clear()
+            done.append(task.result())
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     def _check_repeats(self, call: ToolCall) -> None:
         key = (call.name, call.arguments)
@@ -225,18 +283,52 @@ class Loop:
                 hint="It is going in circles; ask in other words.",
             )
 
-    def _gate(self, tool: Tool[Any], arguments: Any, call: ToolCall, context: ToolContext) -> GateDecided:
-        refused = decide_all(tool.accesses(arguments, context), self.rules)
-        if refused:
-            access, decision = refused
-            self._keep(GateDecided(call_id=call.id, verdict="block", rule=decision.rule, reason=decision.reason))
-            raise ToolError(blocked(access, decision), hint="Do not try to get round it.")
-        return self._keep(GateDecided(call_id=call.id, verdict="allow", rule="files", reason="inside the workspace"))
+    async def _gate(
+        self, tool: Tool[Any], arguments: Any, call: ToolCall, context: ToolContext
+    ) -> AsyncIterator[Event]:
+        """Have each of the call's requests decided, those that are blocked first, then ask about what is to be
+        asked.
+        """
+        requests = list(tool.requests(arguments, context))
+        for request in requests:
+            decision = self.keeper.decide(request)
+            if decision.verdict == "block":
+                self._decided(call, request, "block", decision.rule, decision.reason, asked=False)
+                raise Blocked(request, decision)
+        for request in requests:
+            asking = self.keeper.decide(request).verdict == "ask"
+            if asking:
+                yield Working(text=f"waiting for your approval: {one_line(request.shown(), 80)}")
+            try:
+                permit, decision = await self.keeper.obtain(request)
+            except Blocked as error:
+                decision = error.decision
+                self._decided(call, request, "block", decision.rule, decision.reason, asked=asking)
+                raise
+            context.permits[digest(request)] = permit
+            yield self._decided(call, request, "allow", decision.rule, decision.reason, asked=asking)
 
-    def _finished(self, call: ToolCall, outcome: Outcome, *, error: bool) -> ToolFinished:
-        label = Label(source="workspace", detail=call.name)
-        result = ToolResult(call_id=call.id, text=clip(outcome.text, RESULT_CHARS_MAX), error=error, label=label)
-        return self._keep(ToolFinished(result=result, summary=outcome.summary))
+    def _decided(
+        self, call: ToolCall, request: SideEffect, verdict: str, rule: str, reason: str, *, asked: bool
+    ) -> GateDecided:
+        return self._keep(
+            GateDecided(
+                call_id=call.id,
+                verdict="block" if verdict == "block" else "allow",
+                rule=rule,
+                reason=reason,
+                what=self.masks.masked(one_line(request.shown(), 300)),
+                digest=digest(request),
+                asked=asked,
+                seen=self.taint().seen if asked else (),
+            )
+        )
+
+    def _finished(self, call: ToolCall, outcome: Outcome, context: ToolContext, *, error: bool) -> ToolFinished:
+        label = REDLINE if outcome.finished else outcome.label or context.labels(call.name)
+        text = clip(self.masks.masked(outcome.text), RESULT_CHARS_MAX)
+        result = ToolResult(call_id=call.id, text=text, error=error, label=label)
+        return self._keep(ToolFinished(result=result, summary=self.masks.masked(outcome.summary)))
 
 
 def _validated(tool: Tool[Any], call: ToolCall) -> Any:

@@ -5,9 +5,13 @@ Providers' own types end in their adapters; these are what the loop, the journal
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from redline_agent.text import one_line
 
 Source = Literal["user", "workspace", "command", "web", "mcp", "model", "redline"]
 Stop = Literal["end_turn", "tool_use", "max_tokens", "pause_turn", "refusal", "context_exceeded"]
@@ -26,6 +30,9 @@ class Label(Frozen):
     detail: str = ""
     secret: bool = False
 
+
+UNTRUSTED: frozenset[Source] = frozenset({"workspace", "command", "web", "mcp"})
+"""Sources whose words are material, never instructions."""
 
 USER = Label(source="user")
 MODEL = Label(source="model")
@@ -68,6 +75,20 @@ class ToolResult(Frozen):
 
 
 Block = Annotated[Text | Thinking | ToolCall | ToolResult, Field(discriminator="type")]
+
+
+def as_sent(block: Text | ToolResult) -> str:
+    """Return the block's text for a model: what is not the user's or Redline's stands between fences that say whose
+    it is.
+
+    The mark is the text's own digest, so no text can hold the end of its own fence, and the same text is sent the
+    same way.
+    """
+    if block.label.source not in UNTRUSTED:
+        return block.text
+    mark = hashlib.sha256(block.text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    whose = block.label.source + (f": {one_line(block.label.detail)}" if block.label.detail else "")
+    return f"<material {mark} from {json.dumps(whose, ensure_ascii=False)}>\n{block.text}\n</material {mark}>"
 
 
 class Message(Frozen):

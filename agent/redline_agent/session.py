@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import tomllib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from redline_agent.config import Config
+from redline_agent.config import Config, state_dir, tighten
 from redline_agent.context.gather import Task, gather
 from redline_agent.errors import JournalError, LimitReached, RedlineError
 from redline_agent.events import (
@@ -33,8 +35,12 @@ from redline_agent.loop import Loop
 from redline_agent.models.base import Model
 from redline_agent.prompts.builder import build
 from redline_agent.proving import prove
-from redline_agent.safety.gate import built_in_rules
+from redline_agent.safety.approvals import Asker, Memory, nobody
+from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.paths import Resolver
+from redline_agent.safety.requests import Access, text_digest
+from redline_agent.safety.rules import Rules, built_in_rules, tightened, with_permissions
+from redline_agent.safety.secrets import Masks
 from redline_agent.text import one_line, split_lines
 from redline_agent.tools.registry import by_name, specs
 from redline_agent.workspace.hunks import Origin
@@ -42,6 +48,7 @@ from redline_agent.workspace.overlay import Buffers, Overlay
 from redline_agent.workspace.proposal import Proposal
 from redline_agent.workspace.proposing import propose
 from redline_agent.workspace.stored import dump, load
+from redline_agent.workspace.workbench import Workbench
 
 logger = logging.getLogger(__name__)
 
@@ -86,16 +93,28 @@ class Workspace:
         self.resolver = Resolver(root)
         self.journal = journal
         self.buffers = buffers
-        self.rules = built_in_rules()
+        self.masks = Masks()
+        self.memory = Memory(state_dir() / "permissions.json")
+        self.rules: Rules = built_in_rules()
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the user trusts the folder: before that nothing of it runs."""
+        return self.memory.standing(self.resolver.root, "").trusted
 
     def new_run(self, task: Task, model: Model, config: Config, session: str = "") -> Run:
         """Return a run that has not begun."""
+        config = tighten(config, own_settings(self.resolver))
+        self.rules = tightened(with_permissions(built_in_rules(), config.permissions), config.denied)
         return Run(new_id("run"), session or new_id("session"), task, model.name, Meter(config.limits))
 
-    async def carry_out(self, run: Run, model: Model) -> AsyncGenerator[Event]:
-        """Carry a run out, to its RunEnded; the journal has one even when the caller cancels. The model stays open."""
+    async def carry_out(self, run: Run, model: Model, ask: Asker = nobody) -> AsyncGenerator[Event]:
+        """Carry a run out, to its RunEnded; the journal has one even when the caller cancels. The model stays open.
+
+        `ask` is how the person is asked for what is not allowed by itself; without one that is denied.
+        """
         try:
-            async for event in self._carry_out(run, model):
+            async for event in self._carry_out(run, model, ask):
                 yield event
         except (asyncio.CancelledError, GeneratorExit):
             if run.state == "running":
@@ -112,30 +131,45 @@ class Workspace:
             logger.exception("A run failed by a mistake of Redline's own")
             yield self._end(run, "failed", f"Redline failed: {type(error).__name__}: {one_line(str(error))}")
 
-    async def _carry_out(self, run: Run, model: Model) -> AsyncIterator[Event]:
+    async def _carry_out(self, run: Run, model: Model, ask: Asker) -> AsyncIterator[Event]:
         overlay = Overlay(self.resolver, self.buffers)
+        root = self.resolver.root
+        keeper = Keeper(self.rules, root, run.id, run.session, self.memory, ask)
+        bench = Workbench(overlay, keeper, state_dir() / "scratch" / run.id)
+        try:
+            async for event in self._steps(run, model, overlay, keeper, bench):
+                yield event
+        finally:
+            await bench.close()
+
+    async def _steps(
+        self, run: Run, model: Model, overlay: Overlay, keeper: Keeper, bench: Workbench
+    ) -> AsyncIterator[Event]:
         prompt = build(specs(), {"folder": self.resolver.root.name, "date": datetime.now(UTC).date().isoformat()})
         history: list[Durable] = [event for _, event in self.journal.of_session(run.session)]
         started = RunStarted(
-            instruction=run.task.instruction,
-            content=gather(run.task, overlay, self.rules),
+            instruction=self.masks.masked(run.task.instruction),
+            content=gather(run.task, overlay, keeper, self.masks),
             model=model.name,
             prompt_digest=prompt.digest,
             layers=prompt.layers,
         )
         self._record(run, started)
         yield started
-        _remove_directive(run.task, overlay)
+        _remove_directive(run.task, overlay, keeper)
         run.loop = Loop(
             model,
             prompt,
             by_name(),
-            self.rules,
+            keeper,
             overlay,
             run.meter,
             [*history, started],
             lambda event: self._record(run, event),
+            masks=self.masks,
+            workbench=bench,
         )
+        keeper.taint = run.loop.taint
         async for event in run.loop.run():
             if isinstance(event, ToolFinished) and event.result.error:
                 run.refusals.append(event.summary)
@@ -189,12 +223,20 @@ class Workspace:
         """Return every proposal of the journal that still has something open, oldest first, decisions applied."""
         found: dict[str, Proposal] = {}
         for run_id, event in self.journal.of_type("proposed"):
-            if isinstance(event, Proposed):
+            if isinstance(event, Proposed) and event.proposal:
                 found[run_id] = load(event.proposal)
         for run_id, event in self.journal.of_type("decided"):
             if isinstance(event, HunksDecided) and run_id in found:
                 _apply_decision(found[run_id], event)
         return [proposal for proposal in found.values() if proposal.open]
+
+
+def own_settings(resolver: Resolver) -> dict[str, Any]:
+    """Return the workspace's own `.redline/config.toml`, {} when it has none that can be read. It may only tighten."""
+    try:
+        return tomllib.loads((resolver.read_bytes(".redline/config.toml") or b"").decode("utf-8"))
+    except (RedlineError, ValueError):
+        return {}
 
 
 def _apply_decision(proposal: Proposal, event: HunksDecided) -> None:
@@ -219,7 +261,7 @@ def _apply_decision(proposal: Proposal, event: HunksDecided) -> None:
             operation.state = event.state  # pyright: ignore[reportAttributeAccessIssue]  as above
 
 
-def _remove_directive(task: Task, overlay: Overlay) -> None:
+def _remove_directive(task: Task, overlay: Overlay, keeper: Keeper) -> None:
     """The comment that asked for the run goes with the proposal."""
     if task.directive_line is None or not task.file:
         return
@@ -229,4 +271,6 @@ def _remove_directive(task: Task, overlay: Overlay) -> None:
     if seen is None or not 0 <= at < len(lines):
         return
     reason = f"the directive is done: {one_line(task.instruction, 60)}"
-    overlay.write(task.file, "".join(lines[:at] + lines[at + 1 :]), Origin(0, "", "directive", reason))
+    text = "".join(lines[:at] + lines[at + 1 :])
+    permit = keeper.permit(Access("write", task.file, content=text_digest(text)))
+    overlay.write(task.file, text, Origin(0, "", "directive", reason), permit)

@@ -16,6 +16,21 @@ def escape_hidden(text: str) -> str:
     return "".join(char if char in "\n\t" or not _is_hidden(char) else _escaped(char) for char in text)
 
 
+def plain_line_ends(text: str) -> str:
+    r"""Return the text with \n for every line end."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def unescape_hidden(text: str, whole: str) -> str:
+    """Undo `escape_hidden` in a text quoted from `whole`, for characters that it has and escapes that it has not."""
+    if "\\" not in text or (whole.isascii() and whole.isprintable()):
+        return text
+    for char in {each for each in whole if each not in "\n\t" and _is_hidden(each)}:
+        if _escaped(char) not in whole:
+            text = text.replace(_escaped(char), char)
+    return text
+
+
 def _is_hidden(char: str) -> bool:
     return unicodedata.category(char) in _HIDDEN_CATEGORIES
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lsprotocol import types as lsp
 from redline_agent.errors import RedlineError, StaleFile
 from redline_agent.text import plural, split_lines
-from redline_agent.workspace.applying import Write, move_file, write_files
+from redline_agent.workspace.applying import Write, accepted, move_file, write_files
 from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk, fits
 
 from redline_server import convert
@@ -87,7 +87,7 @@ class Acceptor:
                 await self._client.apply(self._workspace_edit([_Sent(review, [], edit)]), "Redline: revert")
             else:
                 try:
-                    write_files(entry.resolver, {path: Write(before.encode(), before.with_text(after).encode())})
+                    _write(entry, {path: Write(before.encode(), before.with_text(after).encode())})
                 except RedlineError as error:
                     self._client.show(f"Redline: {error}", error=True)
                     return
@@ -183,7 +183,7 @@ class Acceptor:
                 review = entry.proposal.files[path]
                 writes[path] = Write(review.file.encode(), review.file.with_text(review.result(ids)).encode())
         try:
-            write_files(entry.resolver, writes)
+            _write(entry, writes)
         except RedlineError as error:
             self._client.show(f"Redline: {error}", error=True)
             return
@@ -252,9 +252,9 @@ class Acceptor:
     def _operation_on_disk(self, entry: Entry, op: FileOperation) -> None:
         match op.kind:
             case "create":
-                write_files(entry.resolver, {op.path: Write(None, op.file.encode() if op.file else b"")})
+                _write(entry, {op.path: Write(None, op.file.encode() if op.file else b"")})
             case "delete":
-                write_files(entry.resolver, {op.path: Write(entry.resolver.read_bytes(op.path), None)})
+                _write(entry, {op.path: Write(entry.resolver.read_bytes(op.path), None)})
             case "rename":
                 move_file(entry.resolver, op.path, op.new_path)
 
@@ -326,3 +326,7 @@ def revertable(review: FileReview, hunk: Hunk) -> bool:
         tuple(lines[hunk.start : hunk.start + size]),
         tuple(lines[max(0, hunk.start - size) : hunk.start]),
     )
+
+
+def _write(entry: Entry, writes: dict[str, Write]) -> None:
+    write_files(entry.resolver, writes, accepted(writes))

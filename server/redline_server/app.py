@@ -58,13 +58,14 @@ class RedlineServer(LanguageServer):
         )
         self.documents = Documents()
         self.reviews = Reviews(self.documents)
-        self.settings = settings.Settings(Config())
+        self.settings = settings.Settings(Config(), Config())
         self._model = model
         self._runs: Runs | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._published: dict[Path, str] = {}
         self._republishing = False
         self._warm = False
+        self._told_ignored = False
         wiring.register(self)
 
     # ---- life
@@ -86,6 +87,13 @@ class RedlineServer(LanguageServer):
             self.client.show(f"Redline: {self.settings.problem}", error=True)
         section = await self.client.configuration()
         self.settings = settings.with_workspace(self.settings, section)
+        ignored = () if self.client.own else self.settings.ignored  # our own clients pass the user's by another way
+        if ignored and not self._told_ignored:
+            self._told_ignored = True
+            self.client.show(
+                "Redline: settings that come by workspace/configuration may only tighten, so these are ignored: "
+                f"{', '.join(ignored)}. Give them in config.toml or as initialization options."
+            )
         if self._runs is not None:
             self._runs.config = self.settings.config
 
@@ -283,9 +291,7 @@ class RedlineServer(LanguageServer):
 
     def set_model(self, model: str) -> None:
         """Use another model from the next run on."""
-        from dataclasses import replace
-
-        self.settings = replace(self.settings, config=replace(self.settings.config, model=model))
+        self.settings = settings.with_model(self.settings, model)
         self.runs.config = self.settings.config
         self.client.notify("redline/status", self.runs.status() if self.client.own else {})
 

@@ -163,15 +163,31 @@ class Client:
         return bool(result and result.success)
 
     async def choose(self, message: str, options: list[str]) -> str | None:
-        """Ask the user to choose; the safe option is to be first. None when not answered."""
+        """Ask the user to choose; the safe option is to be first. "" when the user turned away, None when it cannot
+        ask.
+        """
         if not self.able.ask:
             return None
         actions = [lsp.MessageActionItem(title=option) for option in options]
         params = lsp.ShowMessageRequestParams(type=lsp.MessageType.Warning, message=_inert(message), actions=actions)
-        answer = await self._ask(
-            lambda: self._server.window_show_message_request_async(params), ASK_S_MAX, "window/showMessageRequest"
-        )
-        return answer.title if answer else None
+
+        async def asked() -> str:
+            answer = await self._server.window_show_message_request_async(params)
+            return answer.title if answer else ""
+
+        return await self._ask(asked, ASK_S_MAX, "window/showMessageRequest")
+
+    async def permission(self, params: dict[str, Any]) -> str | None:
+        """Ask a client of ours for leave; "" when the user turned away, None when it cannot ask."""
+        if not self.own:
+            return None
+
+        async def asked() -> str:
+            answer: Any = await self._server.protocol.send_request_async("redline/permission", params)
+            decision = answer.get("decision") if isinstance(answer, dict) else getattr(answer, "decision", "")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            return str(decision or "")  # pyright: ignore[reportUnknownArgumentType]
+
+        return await self._ask(asked, ASK_S_MAX, "redline/permission")
 
     async def refresh_lenses(self) -> None:
         """Ask for the code lenses to be asked for again."""

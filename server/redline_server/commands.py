@@ -15,8 +15,10 @@ from redline_agent.context.gather import Task
 from redline_agent.errors import ReviewError, UsageError
 from redline_agent.messages import Label
 from redline_agent.models.catalog import make_model
-from redline_agent.safety.gate import Access, built_in_rules, decide
+from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.paths import Resolver
+from redline_agent.safety.requests import Access
+from redline_agent.safety.rules import built_in_rules
 from redline_agent.text import escape_hidden, one_line, split_lines
 
 from redline_server import convert
@@ -84,6 +86,19 @@ class AnswerArguments(Arguments):
     text: str
 
 
+class ApproveArguments(Arguments):
+    """`redline.approve`."""
+
+    requestId: str  # noqa: N815
+    decision: Literal["once", "session", "always", "deny"]
+
+
+class TrustArguments(Arguments):
+    """`redline.trust`."""
+
+    uri: str
+
+
 class DecideArguments(RunId):
     """`redline.accept` and `redline.reject`."""
 
@@ -137,7 +152,7 @@ async def _run(server: RedlineServer, args: RunArguments) -> dict[str, str]:
     resolver = Resolver(root)
     file = resolver.resolve(str(path)) if path else ""
     if file:
-        decision = decide(Access("read", file), built_in_rules())
+        decision = Keeper(built_in_rules(), root).decide(Access("read", file))
         if decision.verdict != "allow":
             raise UsageError(f"{file}: {decision.reason}.")
     lines = _lines(args.range, document)
@@ -207,6 +222,25 @@ async def _steer(server: RedlineServer, args: SteerArguments) -> dict[str, bool]
 async def _answer(server: RedlineServer, args: AnswerArguments) -> dict[str, bool]:
     server.runs.answer(args.requestId, args.text)
     return {"answered": True}
+
+
+async def _approve(server: RedlineServer, args: ApproveArguments) -> dict[str, str]:
+    server.runs.approve(args.requestId, args.decision)
+    return {"decision": args.decision}
+
+
+async def _trust(server: RedlineServer, args: TrustArguments) -> dict[str, str]:
+    """Trust the workspace folder that a document or folder is in."""
+    path = convert.path_of(args.uri)
+    if path is None or not path.exists():
+        raise UsageError(f"{args.uri} is no file or folder here.")
+    root = server.root_for(path) if not path.is_dir() or path not in server.roots() else path
+    if root not in server.roots():
+        raise UsageError(f"{path} is in no open workspace folder.", hint="Open its folder first.")
+    workspace = server.runs.workspace(root)
+    workspace.memory.trust(workspace.resolver.root)
+    server.client.show(f"Redline: {root.name} is trusted: its commands and tests may run, in the sandbox.")
+    return {"trusted": convert.uri_of(root)}
 
 
 # ---- review
@@ -343,6 +377,8 @@ _COMMANDS: dict[str, tuple[type[Arguments], Handler]] = {
     "redline.cancel": (RunId, _cancel),
     "redline.steer": (SteerArguments, _steer),
     "redline.answer": (AnswerArguments, _answer),
+    "redline.approve": (ApproveArguments, _approve),
+    "redline.trust": (TrustArguments, _trust),
     "redline.proposals": (NoArguments, _proposals),
     "redline.accept": (DecideArguments, _accept),
     "redline.reject": (DecideArguments, _reject),

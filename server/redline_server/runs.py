@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lsprotocol import types as lsp
 from redline_agent.config import Config, state_dir
@@ -24,6 +24,7 @@ from redline_agent.journal import Journal
 from redline_agent.models.base import Model
 from redline_agent.models.catalog import make_model
 from redline_agent.models.names import default_model
+from redline_agent.safety.approvals import Answer, Question
 from redline_agent.session import Run, Workspace, journal_path
 from redline_agent.text import one_line, plural
 
@@ -34,6 +35,14 @@ from redline_server.review import Reviews
 RUNS_AT_ONCE_MAX = 4
 RUNS_KEPT_MAX = 200
 CONFIRM_S_MAX = 600.0
+PENDING_MAX = 16
+"""Open questions at once; one more is denied unasked."""
+ANSWER_TITLES: dict[Answer, str] = {
+    "deny": "Deny",
+    "once": "Allow once",
+    "session": "Allow for this session",
+    "always": "Always allow in this folder",
+}
 _REPORT_EVERY_S = 0.1
 ANSWER_CHARS_MAX = 300
 """A longer answer is shown as a file."""
@@ -43,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Pending:
-    """A question to the user that a run waits for."""
+    """A question to the user that a run waits for; one with `answers` asks for leave, and only those answer it."""
 
     id: str
     run: str
@@ -51,6 +60,8 @@ class Pending:
     uri: str
     line: int
     answer: asyncio.Future[str]
+    answers: tuple[Answer, ...] = ()
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -144,7 +155,7 @@ class Runs:
 
     async def _drive(self, active: Active, model: Model) -> None:
         run = active.run
-        events = active.workspace.carry_out(run, model)
+        events = active.workspace.carry_out(run, model, lambda question: self._leave(active, question))
         try:
             if active.confirm and not await self._confirmed(active):
                 run.state, run.answer = (
@@ -184,6 +195,45 @@ class Runs:
             self.pending.pop(ident, None)
             if run.state == "waiting" and answer.done():
                 run.state = "running"
+
+    async def _leave(self, active: Active, question: Question) -> Answer:
+        """Ask for leave to do one thing: our own clients by a request, others by a message with the safe answer first.
+
+        Meanwhile it stands in `redline.runs` and among the code actions, for `redline.approve`. A full queue means no.
+        """
+        if len(self.pending) >= PENDING_MAX:
+            return "deny"
+        ident = f"ask-{next(self._ids)}"
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        pending = Pending(
+            ident, active.run.id, question.what, active.uri, active.line, answer, question.answers, question.why
+        )
+        self.pending[ident] = pending
+        active.run.state = "waiting"
+        self._client.notify("redline/status", self.status())
+        asking = asyncio.create_task(self._put(pending))
+        try:
+            return cast("Answer", await answer)
+        finally:
+            asking.cancel()
+            self.pending.pop(ident, None)
+            if active.run.state == "waiting":
+                active.run.state = "running"
+
+    async def _put(self, pending: Pending) -> None:
+        """Put a question to the user in the best way that the client has; what cannot be asked waits for a command."""
+        params = {
+            "requestId": pending.id, "runId": pending.run, "what": pending.question, "why": pending.why,
+            "answers": list(pending.answers),
+        }  # fmt: skip
+        chosen = await self._client.permission(params)
+        if chosen is None:
+            titles = {ANSWER_TITLES[each]: each for each in pending.answers}
+            message = f"Redline asks for leave to {pending.question}\n{pending.why}"
+            title = await self._client.choose(message, list(titles))
+            chosen = None if title is None else titles.get(title, "deny")
+        if chosen is not None and not pending.answer.done():
+            pending.answer.set_result(chosen if chosen in pending.answers else "deny")
 
     def _watch(self, active: Active, event: Event) -> None:
         match event:
@@ -260,10 +310,25 @@ class Runs:
 
     def answer(self, request: str, text: str) -> None:
         """Answer a pending question; raises UsageError when it is not pending."""
+        pending = self._open_question(request)
+        if pending.answers:
+            raise UsageError(f"{request} asks for leave.", hint="Answer it with redline.approve.")
+        pending.answer.set_result(text)
+
+    def approve(self, request: str, decision: Answer) -> None:
+        """Give or deny leave; raises UsageError when it is not asked for, or not any more."""
+        pending = self._open_question(request)
+        if decision not in pending.answers:
+            raise UsageError(
+                f"{request} cannot be answered with {decision!r}.", hint=f"Give {', '.join(pending.answers)}."
+            )
+        pending.answer.set_result(decision)
+
+    def _open_question(self, request: str) -> Pending:
         pending = self.pending.get(request)
         if pending is None or pending.answer.done():
             raise UsageError(f"There is no open question {request!r}.")
-        pending.answer.set_result(text)
+        return pending
 
     def describe(self, run: str | None) -> list[dict[str, Any]]:
         """Return runs in the shape of `redline.runs`, newest last."""
@@ -286,7 +351,7 @@ class Runs:
             "refusals": run.refusals,
             "model": run.model,
             "usage": {"turns": run.meter.turns, "tokens": run.meter.tokens, "costUsd": run.meter.cost_usd},
-            "pending": [{"requestId": p.id, "question": p.question} for p in self.pending.values() if p.run == run.id],
+            "pending": [_pending_json(p) for p in self.pending.values() if p.run == run.id],
         }
 
     def status(self) -> dict[str, Any]:
@@ -311,6 +376,11 @@ class Runs:
             await model.close()
         for workspace in self._workspaces.values():
             workspace.journal.close()
+
+
+def _pending_json(pending: Pending) -> dict[str, Any]:
+    known = {"requestId": pending.id, "question": pending.question}
+    return known | ({"why": pending.why, "answers": list(pending.answers)} if pending.answers else {})
 
 
 def _closing(run: Run) -> str:

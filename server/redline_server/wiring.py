@@ -17,6 +17,8 @@ COMMANDS = (
     "redline.cancel",
     "redline.steer",
     "redline.answer",
+    "redline.approve",
+    "redline.trust",
     "redline.proposals",
     "redline.accept",
     "redline.reject",

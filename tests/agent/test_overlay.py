@@ -1,7 +1,7 @@
 import os
 
 import pytest
-from kit import disk, lay
+from kit import disk, lay, permit
 from redline_agent.errors import FileRefused, StaleFile
 from redline_agent.safety.paths import Resolver
 from redline_agent.workspace.hunks import Origin
@@ -29,10 +29,10 @@ def test_edits_stay_in_the_overlay(folder):
     lay(folder, {"a.py": "1\n", "b.py": "2\n"})
     before = disk(folder)
     over = overlay(folder)
-    over.write("a.py", "one\n", BY)
-    over.delete("b.py", BY)
-    over.write("new/c.py", "3\n", BY)
-    over.move("a.py", "moved.py", BY)
+    over.write("a.py", "one\n", BY, permit("write", "a.py", "one\n"))
+    over.delete("b.py", BY, permit("delete", "b.py"))
+    over.write("new/c.py", "3\n", BY, permit("write", "new/c.py", "3\n"))
+    over.move("a.py", "moved.py", BY, permit("move", "a.py"), permit("move", "moved.py"))
     assert disk(folder) == before
     assert over.walk() == ["moved.py", "new/c.py"]
     assert over.find("moved.py").file.text == "one\n"
@@ -51,7 +51,7 @@ def test_a_file_that_changed_since_it_was_read_is_refused(folder):
     over.read("a.py")
     (folder / "a.py").write_text("2\n")
     with pytest.raises(StaleFile, match="changed since it was read"):
-        over.write("a.py", "3\n", BY)
+        over.write("a.py", "3\n", BY, permit("write", "a.py", "3\n"))
 
 
 def test_a_file_that_vanished_is_told(folder):
@@ -67,8 +67,8 @@ def test_many_files_are_all_or_nothing(folder):
     lay(folder, {"a.py": "1\n", "b.py": "2\n"})
     over = overlay(folder)
     with pytest.raises(FileRefused), over.all_or_nothing():
-        over.write("a.py", "one\n", BY)
-        over.delete("missing.py", BY)
+        over.write("a.py", "one\n", BY, permit("write", "a.py", "one\n"))
+        over.delete("missing.py", BY, permit("delete", "missing.py"))
     assert over.touched == {}
     assert over.find("a.py").file.text == "1\n"
 
@@ -76,7 +76,7 @@ def test_many_files_are_all_or_nothing(folder):
 def test_a_move_onto_a_file_is_refused(folder):
     lay(folder, {"a.py": "1\n", "b.py": "2\n"})
     with pytest.raises(FileRefused, match="exists already"):
-        overlay(folder).move("a.py", "b.py", BY)
+        overlay(folder).move("a.py", "b.py", BY, permit("move", "a.py"), permit("move", "b.py"))
 
 
 def test_ignored_files_are_not_walked(folder):

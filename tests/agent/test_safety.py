@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 from kit import call, finish, lay, play, results
 from redline_agent.errors import PathRefused
-from redline_agent.safety.gate import Access, badge, built_in_rules, decide
+from redline_agent.safety.gate import NOBODY, badge, decide
+from redline_agent.safety.labels import CLEAN
 from redline_agent.safety.paths import Resolver
+from redline_agent.safety.requests import Access
+from redline_agent.safety.rules import built_in_rules
 
 RULES = built_in_rules()
 CASES = tomllib.loads((Path(__file__).parent.parent / "cases/paths.toml").read_text())
@@ -14,7 +17,7 @@ CASES = tomllib.loads((Path(__file__).parent.parent / "cases/paths.toml").read_t
 
 @pytest.mark.parametrize("case", CASES["gate"], ids=lambda c: f"{c['effect']} {c['path']}")
 def test_the_gate_decides_as_the_cases_say(case):
-    assert decide(Access(case["effect"], case["path"]), RULES).verdict == case["expect"]
+    assert decide(Access(case["effect"], case["path"]), CLEAN, RULES, NOBODY).verdict == case["expect"]
 
 
 @pytest.mark.parametrize("case", CASES["badge"], ids=lambda c: c["path"])
@@ -23,7 +26,7 @@ def test_what_runs_later_is_badged(case):
 
 
 def test_no_rule_means_block():
-    assert decide(Access("execute", "a.py"), RULES).verdict == "block"
+    assert decide(Access("execute", "a.py"), CLEAN, RULES, NOBODY).verdict == "block"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_a_folder_swapped_for_a_link_is_noticed(tmp_path):
     [
         ("read", {"path": ".env"}, "secret-files"),
         ("read", {"path": "../outside.txt"}, "outside the workspace"),
-        ("read", {"path": "/proc/self/environ"}, "outside the workspace"),
+        ("read", {"path": "/proc/self/environ"}, "protected"),
         ("write", {"path": ".VSCODE/settings.json", "content": "{}"}, "control-files"),
         ("write", {"path": ".git/hooks/pre-commit", "content": "id"}, "control-files"),
         ("write", {"path": ".redline/config.toml", "content": ""}, "control-files"),

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 from redline_agent.errors import RedlineError
 from redline_agent.messages import REDLINE, USER, Label, Text
-from redline_agent.safety.gate import Access, Rules, decide
-from redline_agent.text import clip, split_lines
+from redline_agent.safety.keeper import Keeper
+from redline_agent.safety.requests import Access
+from redline_agent.safety.secrets import Masks
+from redline_agent.text import clip, escape_hidden, plain_line_ends, split_lines
 from redline_agent.workspace.overlay import Overlay
 
 EDITOR_CONTEXT = "Editor: "
@@ -40,9 +42,9 @@ class Task:
     source: Label = field(default=USER)
 
 
-def gather(task: Task, overlay: Overlay, rules: Rules) -> tuple[Text, ...]:
-    """Return the first message's blocks: the instruction first, then the context."""
-    blocks = [Text(text=task.instruction, label=task.source.model_copy(update={"detail": TASK}))]
+def gather(task: Task, overlay: Overlay, keeper: Keeper, masks: Masks) -> tuple[Text, ...]:
+    """Return the first message's blocks: the instruction first, then the context; secrets masked, nothing hidden."""
+    blocks = [Text(text=masks.masked(task.instruction), label=task.source.model_copy(update={"detail": TASK}))]
     editor: dict[str, object] = {}
     if task.file:
         editor["file"] = task.file
@@ -54,21 +56,21 @@ def gather(task: Task, overlay: Overlay, rules: Rules) -> tuple[Text, ...]:
         editor["cwd"] = task.cwd
     if editor:
         blocks.append(Text(text=EDITOR_CONTEXT + json.dumps(editor, ensure_ascii=False), label=REDLINE))
-    blocks += _excerpt(task, overlay, rules)
+    blocks += _excerpt(task, overlay, keeper, masks)
     if task.diagnostics:
-        shown = "\n".join(task.diagnostics[:_DIAGNOSTICS_MAX])
+        shown = escape_hidden(masks.masked("\n".join(task.diagnostics[:_DIAGNOSTICS_MAX])))
         blocks.append(Text(text=f"Diagnostics there:\n{shown}", label=Label(source="workspace", detail=task.file)))
-    return (*blocks, *_guidance(overlay, rules))
+    return (*blocks, *_guidance(overlay, keeper, masks))
 
 
-def _excerpt(task: Task, overlay: Overlay, rules: Rules) -> list[Text]:
-    if not (task.file and task.lines) or decide(Access("read", task.file), rules).verdict != "allow":
+def _excerpt(task: Task, overlay: Overlay, keeper: Keeper, masks: Masks) -> list[Text]:
+    if not (task.file and task.lines) or not keeper.allowed(Access("read", task.file)):
         return []
     try:
         seen = overlay.find(task.file)
     except RedlineError:
         return []
-    lines = split_lines(seen.file.text) if seen else []
+    lines = split_lines(escape_hidden(masks.masked(plain_line_ends(seen.file.text)))) if seen else []
     start, end = max(1, task.lines[0] - 3), min(len(lines), task.lines[1] + 3)
     shown = "".join(f"{n}\t{lines[n - 1]}" for n in range(start, end + 1))
     if not shown.strip():
@@ -77,13 +79,14 @@ def _excerpt(task: Task, overlay: Overlay, rules: Rules) -> list[Text]:
     return [Text(text=text, label=Label(source="workspace", detail=task.file))]
 
 
-def _guidance(overlay: Overlay, rules: Rules) -> list[Text]:
+def _guidance(overlay: Overlay, keeper: Keeper, masks: Masks) -> list[Text]:
     for path in GUIDANCE:
         try:
-            seen = overlay.find(path) if decide(Access("read", path), rules).verdict == "allow" else None
+            seen = overlay.find(path) if keeper.allowed(overlay.resolver.access("read", path)) else None
         except RedlineError:
             continue
         if seen is not None and seen.file.text.strip():
-            text = f"The project's guidance, from {path}:\n{clip(seen.file.text, _GUIDANCE_CHARS_MAX)}"
+            shown = clip(escape_hidden(masks.masked(plain_line_ends(seen.file.text))), _GUIDANCE_CHARS_MAX)
+            text = f"The project's guidance, from {path}:\n{shown}"
             return [Text(text=text, label=Label(source="workspace", detail=path))]
     return []

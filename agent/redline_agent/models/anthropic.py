@@ -22,6 +22,7 @@ from redline_agent.messages import (
     ToolCall,
     ToolResult,
     Usage,
+    as_sent,
 )
 from redline_agent.models.base import Piece, ReplyDone, Request, SystemPart, TextPiece, ToolSpec
 from redline_agent.models.catalog import price_of
@@ -198,7 +199,7 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
 def _content(block: Block) -> dict[str, Any]:
     match block:
         case Text():
-            return {"type": "text", "text": block.text}
+            return {"type": "text", "text": as_sent(block)}
         case Thinking():
             return dict(block.data)
         case ToolCall():
@@ -207,7 +208,7 @@ def _content(block: Block) -> dict[str, Any]:
             return {
                 "type": "tool_result",
                 "tool_use_id": block.call_id,
-                "content": block.text,
+                "content": as_sent(block),
                 "is_error": block.error,
             }
 

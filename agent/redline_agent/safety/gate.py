@@ -1,98 +1,157 @@
-"""The gate: a pure function from a request for a side effect to block or allow, with the reason.
+"""The gate: a pure function from a request, labels, rules and what the user granted, to block, ask or allow.
 
-No model and no I/O in it; the rules are data (`rules.toml`), read once. What no rule allows is blocked. Asking
-belongs to effects that leave the overlay, and no tool has one yet, so nothing here answers "ask".
+No model and no I/O in it. Denials come first; a grant turns a question into leave, never a denial; what nothing allows
+is blocked. In a verified sandbox a command needs no question, because it reaches nothing: what is asked about are the
+exits.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
-from pathspec import GitIgnoreSpec
-
+from redline_agent.safety.commands import has_controls, hazard
+from redline_agent.safety.labels import Taint
+from redline_agent.safety.requests import Access, Apply, Command, Connect, Request, Server
+from redline_agent.safety.rules import Line, Rules
 from redline_agent.text import has_hidden
 
-Effect = Literal["read", "write", "delete", "move"]
-Verdict = Literal["block", "allow"]
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """One side effect on one resolved path of the workspace."""
-
-    effect: Effect
-    path: str
+Verdict = Literal["block", "ask", "allow"]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the gate says; `rule` names the rule that decided."""
+    """What the gate says; `rule` names the rule that decided. `secret` marks a file of secrets that the user opened."""
 
     verdict: Verdict
     rule: str
     reason: str
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One entry of the rules."""
+class Standing:
+    """What the user said before: whether the folder is trusted, and the keys of what was approved for longer."""
 
-    id: str
-    effects: frozenset[str]
-    verdict: Verdict
-    reason: str
-    paths: GitIgnoreSpec
-
-    def speaks_of(self, path: str) -> bool:
-        """Whether a pattern matches the path or a folder above it, whatever the case."""
-        return self.paths.match_file(path.casefold())
+    trusted: bool = False
+    approved: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Badge:
-    """Names of files that run later; `names` are of the file itself, `paths` of a folder above it too."""
-
-    reason: str
-    names: GitIgnoreSpec
-    paths: GitIgnoreSpec
-
-    def speaks_of(self, path: str) -> bool:
-        """Whether the file is one of them."""
-        path = path.casefold()
-        return self.names.match_file(path.rsplit("/", 1)[-1]) or self.paths.match_file(path)
+NOBODY = Standing()
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """All rules, and the badges of files that run later."""
+def decide(request: Request, taint: Taint, rules: Rules, standing: Standing) -> Decision:
+    """Return the verdict on one request."""
+    denied = _line(request, rules.deny)
+    if denied:
+        return Decision("block", "denied", f"{denied.whose} deny it ({denied.text})")
+    match request:
+        case Access():
+            decision = _on_file(request, rules)
+        case Command():
+            decision = _on_command(request, rules, standing)
+        case Connect():
+            decision = _on_connection(request, taint, rules)
+        case Server():
+            decision = _on_server(request, rules, standing)
+        case Apply():
+            decision = _on_apply(request, rules)
+    if decision.verdict == "allow" and (asked := _line(request, rules.ask)):
+        decision = Decision("ask", "asked", f"{asked.whose} want to be asked ({asked.text})", decision.secret)
+    if decision.verdict == "ask" and request.grant_key() in standing.approved:
+        return Decision("allow", "approved", "you approved it before", decision.secret)
+    return decision
 
-    rules: tuple[Rule, ...]
-    badges: tuple[Badge, ...]
+
+def decide_all(
+    requests: Sequence[Request], taint: Taint, rules: Rules, standing: Standing
+) -> list[tuple[Request, Decision]]:
+    """Return each request with its decision, those that block first."""
+    decided = [(request, decide(request, taint, rules, standing)) for request in requests]
+    return sorted(decided, key=lambda pair: pair[1].verdict != "block")
 
 
-def decide(access: Access, rules: Rules) -> Decision:
-    """Return the first rule's verdict that speaks of this effect on this path; blocked where none does."""
+def _line(request: Request, lines: tuple[Line, ...]) -> Line | None:
+    return next((line for line in lines if line.denies(request)), None)
+
+
+def _granted(request: Request, rules: Rules) -> bool:
+    return any(line.allows(request) for line in rules.allow)
+
+
+def _on_file(request: Access, rules: Rules) -> Decision:
+    if request.place == "protected":
+        return Decision("block", "protected", "it is, or is another name of, a file of your secrets or of the system")
     for rule in rules.rules:
-        if access.effect in rule.effects and rule.speaks_of(access.path):
-            return Decision(rule.verdict, rule.id, rule.reason)
-    return Decision("block", "default", "no rule allows it")
+        if request.effect in rule.effects and rule.speaks_of(request.path):
+            if rule.verdict == "block" and rule.yields and _granted(request, rules):
+                return Decision("allow", "granted", "your settings open this file of secrets", secret=True)
+            if rule.verdict != "allow":
+                return Decision(rule.verdict, rule.id, rule.reason)
+            break
+    else:
+        return Decision("block", "default", "no rule allows it")
+    if request.place == "library":
+        if request.effect != "read":
+            return Decision("block", "outside", "it is outside the workspace folder")
+        return Decision("allow", "libraries", "a library's source may be read")
+    if request.place == "outside":
+        if request.effect != "read":
+            return Decision("block", "outside", "it is outside the workspace folder")
+        if _granted(request, rules):
+            return Decision("allow", "granted", "your settings allow it")
+        return Decision("ask", "outside", "it is outside the workspace folder")
+    if request.links > 1 and request.effect == "read" and not _granted(request, rules):
+        return Decision(
+            "ask", "hard-link", f"the file has {request.links} names on the disk, so it may be another file"
+        )
+    return Decision("allow", "files", "inside the workspace; edits go to the overlay")
 
 
-def decide_all(accesses: Sequence[Access], rules: Rules) -> tuple[Access, Decision] | None:
-    """Return the first blocked access with its decision, or None when all are allowed."""
-    for access in accesses:
-        decision = decide(access, rules)
+def _on_command(request: Command, rules: Rules, standing: Standing) -> Decision:
+    if not standing.trusted:
+        return Decision("block", "untrusted", "nothing of this folder runs before the user trusts it")
+    if has_controls(request.text):
+        return Decision("block", "control-characters", "it has control or invisible characters")
+    if request.sandbox:
+        return Decision("allow", "sandbox", f"it runs in the sandbox ({request.sandbox}), where it reaches nothing")
+    danger = hazard(request.text)
+    if danger:
+        return Decision("block", "hazard", f"{danger}, and there is no sandbox")
+    if _granted(request, rules):
+        return Decision("allow", "granted", "your settings allow exactly these words")
+    return Decision("ask", "unsandboxed", "there is no sandbox here, so it can reach what you can")
+
+
+def _on_connection(request: Connect, taint: Taint, rules: Rules) -> Decision:
+    if taint.tainted and taint.secret:
+        return Decision(
+            "block", "secret-and-tainted", "untrusted text and a secret were both read, so nothing goes out"
+        )
+    if _granted(request, rules):
+        return Decision("allow", "granted", "your settings allow this host")
+    return Decision("block", "network", "the network is off but for hosts that your settings allow")
+
+
+def _on_server(request: Server, rules: Rules, standing: Standing) -> Decision:
+    if not standing.trusted:
+        return Decision("block", "untrusted", "nothing of this folder runs before the user trusts it")
+    if _granted(request, rules):
+        return Decision("allow", "granted", "your settings allow it as it is now")
+    return Decision("ask", "mcp", "it is new, or not what it was when you allowed it")
+
+
+def _on_apply(request: Apply, rules: Rules) -> Decision:
+    """The user's own decision; what no agent may write is not written even so."""
+    for path, _, after in request.files:
+        decision = _on_file(Access("write" if after else "delete", path), rules)
         if decision.verdict != "allow":
-            return access, decision
-    return None
+            return Decision("block", decision.rule, f"{path}: {decision.reason}")
+    return Decision("allow", "accepted", "the user accepted it")
 
 
-def badge(path: str, new_text: str, rules: Rules) -> str:
+def badge(path: str, new_text: str, rules: Rules, *, links: int = 1) -> str:
     """Why a bulk accept must leave this file's change for a single decision; "" when it need not."""
     for each in rules.badges:
         if each.speaks_of(path):
@@ -101,25 +160,6 @@ def badge(path: str, new_text: str, rules: Rules) -> str:
         return "the new text has invisible or control characters"
     if '"$schema"' in new_text and "://" in new_text:
         return "the new text names a remote schema, which editors fetch"
+    if links > 1:
+        return f"the file has {links} names on the disk, and an editor changes it under all of them"
     return ""
-
-
-@cache
-def built_in_rules() -> Rules:
-    """Return the rules that come with Redline."""
-    data = tomllib.loads(files("redline_agent.safety").joinpath("rules.toml").read_text("utf-8"))
-    return Rules(tuple(map(_rule, data["rule"])), tuple(map(_badge, data["badge"])))
-
-
-def _rule(entry: dict[str, Any]) -> Rule:
-    return Rule(entry["id"], frozenset(entry["effects"]), entry["verdict"], entry["reason"], _spec(entry["paths"]))
-
-
-def _badge(entry: dict[str, Any]) -> Badge:
-    patterns: list[str] = entry["paths"]
-    names = [pattern for pattern in patterns if "/" not in pattern]
-    return Badge(entry["reason"], _spec(names), _spec([pattern for pattern in patterns if "/" in pattern]))
-
-
-def _spec(patterns: list[str]) -> GitIgnoreSpec:
-    return GitIgnoreSpec.from_lines(pattern.casefold() for pattern in patterns)

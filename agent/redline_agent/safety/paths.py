@@ -1,7 +1,8 @@
-"""The one resolver: every path that a tool names becomes a file beneath the workspace folder, or is refused.
+"""The one resolver: every path that a tool names becomes a file beneath the workspace folder, or is told apart.
 
-Nothing else turns a name into a place on the disk. Links are followed before the check, so that what was
-checked is what is opened; reading opens without following a last link and takes regular files only.
+Nothing else turns a name into a place on the disk. Links are followed before the check; then each folder on the way is
+opened beneath the one before, following no link, so that what was checked is what is opened, whoever changes it
+in between. Only regular files are read.
 """
 
 from __future__ import annotations
@@ -9,10 +10,21 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from redline_agent.errors import FileRefused, PathRefused
 from redline_agent.limits import FILE_BYTES_MAX
+from redline_agent.safety.permits import Permit
+from redline_agent.safety.places import places
+from redline_agent.safety.requests import Access, FileEffect
+
+BY_HANDLE = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "O_DIRECTORY")
+"""Whether folders can be opened one beneath the other; on Windows paths are checked again just before use."""
+
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Resolver:
@@ -21,24 +33,37 @@ class Resolver:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(os.path.realpath(root))
 
+    # ---- names
+
     def resolve(self, name: str) -> str:
         """Return the canonical relative path of `name`; raises PathRefused when it leaves the folder."""
-        if not name.strip() or any(ord(char) < 0x20 or ord(char) == 0x7F for char in name):
-            raise PathRefused(f"{name!r} is not a usable path.", hint="Give a path relative to the workspace folder.")
-        if name.startswith("~"):
-            raise PathRefused(f"{name!r}: the home folder is outside the workspace.")
-        try:
-            real = os.path.realpath(self.root / name)
-        except (OSError, ValueError) as error:
-            raise PathRefused(f"{name!r} cannot be resolved: {error}.") from error
-        if real == str(self.root):
-            return "."
-        prefix = str(self.root) if str(self.root).endswith(os.sep) else str(self.root) + os.sep
-        if not real.startswith(prefix):
+        path, inside = self._real(name)
+        if not inside:
             raise PathRefused(
                 f"{name!r} is outside the workspace folder.", hint="Use a path inside the workspace folder."
             )
-        return real[len(prefix) :].replace(os.sep, "/")
+        return path
+
+    def locate(self, name: str) -> tuple[str, bool]:
+        """Return the canonical path of `name` and whether it is inside; outside it is absolute."""
+        return self._real(name)
+
+    def _real(self, name: str) -> tuple[str, bool]:
+        if not name.strip() or any(ord(char) < 0x20 or ord(char) == 0x7F for char in name):
+            raise PathRefused(f"{name!r} is not a usable path.", hint="Give a path relative to the workspace folder.")
+        given = os.path.expanduser(name) if name == "~" or name.startswith("~/") else name  # noqa: PTH111
+        if given.startswith("~"):
+            raise PathRefused(f"{name!r} is somebody's home folder, outside the workspace.")
+        try:
+            real = os.path.realpath(self.root / given)
+        except (OSError, ValueError) as error:
+            raise PathRefused(f"{name!r} cannot be resolved: {error}.") from error
+        if real == str(self.root):
+            return ".", True
+        prefix = str(self.root) if str(self.root).endswith(os.sep) else str(self.root) + os.sep
+        if real.startswith(prefix):
+            return real[len(prefix) :].replace(os.sep, "/"), True
+        return real, False
 
     def place(self, path: str) -> Path:
         """Return the absolute place of a resolved path, checked again, because links may have changed."""
@@ -46,33 +71,109 @@ class Resolver:
             raise PathRefused(f"{path!r} now leads elsewhere.", hint="Somebody changed a link; look at it again.")
         return self.root / path
 
+    # ---- what is asked of the gate
+
+    def access(self, effect: FileEffect, name: str) -> Access:
+        """Return the request for an effect on a named file: where it really is, and under how many names."""
+        path, inside = self._real(name)
+        place = "workspace" if inside else places().kind(path)
+        links = 1
+        try:
+            status = (self.root / path if inside else Path(path)).lstat()
+        except (OSError, ValueError):
+            status = None
+        if status is not None and stat.S_ISREG(status.st_mode):
+            links = status.st_nlink
+            if links > 1 and (status.st_dev, status.st_ino) in places().identities:
+                place = "protected"
+            if links > 1 and (place == "library" or _of_packages(path)):
+                links = 1  # package managers link from one store
+        return Access(effect, path, links=links, place=place)
+
+    # ---- reading
+
     def read_bytes(self, path: str) -> bytes | None:
         """Bytes of a regular file, None when there is none; raises FileRefused for all else."""
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        try:
-            handle = os.open(self.place(path), flags)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            if error.errno in (errno.EISDIR, errno.EACCES) and (self.root / path).is_dir():
-                raise FileRefused(f"{path} is a folder.", hint="Use `list` for folders.") from error
-            raise FileRefused(f"{path} cannot be read: {error.strerror or error}.") from error
-        try:
-            status = os.fstat(handle)
-            if stat.S_ISDIR(status.st_mode):
-                raise FileRefused(f"{path} is a folder.", hint="Use `list` for folders.")
-            if not stat.S_ISREG(status.st_mode):
-                raise FileRefused(f"{path} is not a regular file.")
-            if status.st_size > FILE_BYTES_MAX:
-                raise FileRefused(
-                    f"{path} has {status.st_size:,} bytes, more than {FILE_BYTES_MAX:,}.",
-                    hint="Redline works on text files up to that size.",
-                )
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                return file.read(FILE_BYTES_MAX + 1)
-        finally:
-            os.close(handle)
+        return _checked(path, lambda: self._open(path))
+
+    def read_outside(self, request: Access, permit: Permit) -> bytes:
+        """Bytes of a file outside the folder, for a permit to read it; raises PermitRefused, FileRefused."""
+        permit.spend(request)
+        if os.path.realpath(request.path) != request.path:
+            raise PathRefused(f"{request.path!r} now leads elsewhere.")
+        data = _checked(request.path, lambda: open_beneath(Path(request.path).anchor, request.path.lstrip("/"), _FILE))
+        if data is None:
+            raise FileRefused(f"There is no file {request.path}.")
+        return data
+
+    def _open(self, path: str) -> int:
+        if not BY_HANDLE:
+            return os.open(self.place(path), _FILE)
+        return open_beneath(self.root, path, _FILE)
 
     def is_dir(self, path: str) -> bool:
         """Whether a resolved path is a folder on the disk."""
         return self.place(path).is_dir()
+
+
+def _of_packages(path: str) -> bool:
+    parts = path.split("/")
+    return "node_modules" in parts or "site-packages" in parts
+
+
+def open_beneath(root: str | Path, path: str, flags: int, mode: int = 0o600) -> int:
+    """Open a path beneath a folder; a link anywhere on the way is an OSError (ELOOP or ENOTDIR)."""
+    *folders, name = [part for part in path.split("/") if part]
+    if ".." in folders or name == "..":
+        raise OSError(errno.EINVAL, "it has .. in it", path)
+    with folder_beneath(root, folders) as handle:
+        return os.open(name, flags | getattr(os, "O_CLOEXEC", 0), mode, dir_fd=handle)
+
+
+@contextmanager
+def folder_beneath(root: str | Path, folders: list[str], *, create: bool = False) -> Generator[int]:
+    """Give a handle on a folder beneath another, each step opened without following a link."""
+    handle = os.open(root, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
+    try:
+        for folder in folders:
+            if create:
+                with suppress(FileExistsError):
+                    os.mkdir(folder, dir_fd=handle)
+            following = os.open(folder, _FOLDER, dir_fd=handle)
+            os.close(handle)
+            handle = following
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _checked(path: str, opened: Callable[[], int]) -> bytes | None:
+    try:
+        handle = opened()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        status = os.fstat(handle)
+        if stat.S_ISDIR(status.st_mode):
+            raise FileRefused(f"{path} is a folder.", hint="Use `list` for folders.")
+        if not stat.S_ISREG(status.st_mode):
+            raise FileRefused(f"{path} is not a regular file.")
+        if status.st_size > FILE_BYTES_MAX:
+            raise FileRefused(
+                f"{path} has {status.st_size:,} bytes, more than {FILE_BYTES_MAX:,}.",
+                hint="Redline works on text files up to that size.",
+            )
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(FILE_BYTES_MAX + 1)
+    finally:
+        os.close(handle)
+
+
+def _refused(path: str, error: OSError) -> FileRefused | PathRefused:
+    if error.errno == errno.ELOOP:
+        return PathRefused(f"{path!r} now leads elsewhere.", hint="Somebody changed a link; look at it again.")
+    if error.errno in (errno.EISDIR, errno.EACCES) and Path(path).is_dir():
+        return FileRefused(f"{path} is a folder.", hint="Use `list` for folders.")
+    return FileRefused(f"{path} cannot be read: {error.strerror or error}.")

@@ -1,6 +1,6 @@
-"""The one place that starts a process: fixed argv, small environment, bounded time and output, killed as a tree.
+"""The one place that starts a process: exact argv, small environment, bounded time and output, killed as a tree.
 
-Only Redline's own helpers are started here (its worker and ruff); nothing of the project is.
+`run_helper` starts Redline's own helpers (its worker and ruff); `run_command` a command that a permit was given for.
 """
 
 from __future__ import annotations
@@ -10,15 +10,21 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from redline_agent.errors import ToolError
+from redline_agent.safety.permits import Permit
+from redline_agent.safety.requests import Command
 from redline_agent.together import together
 
 OUTPUT_BYTES_MAX = 64 * 2**20
+HEAD_BYTES, TAIL_BYTES = 24_000, 16_000
+"""What is kept of a command's output, which may be endless."""
 REAP_S_MAX = 5.0
+GENTLE_S_MAX = 1.5
+WATCH_EVERY_S = 0.25
 _KEPT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "VIRTUAL_ENV")
 
 
@@ -29,6 +35,30 @@ class Finished:
     code: int
     out: bytes
     err: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command that ended, or was stopped (`stopped` says why). `out` is its output and errors as they came."""
+
+    code: int
+    out: bytes
+    bytes_in_all: int
+    stopped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a permitted command is started: the process's argv around it, environment, folder and open file descriptors.
+
+    `supervised`: it is the launcher, which kills what it started itself when it is told to end.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    fds: tuple[int, ...] = ()
+    supervised: bool = False
 
 
 async def run_helper(
@@ -44,18 +74,7 @@ async def run_helper(
     Cancelling the caller kills the process tree.
     """
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=cwd,
-            env={**kept, **(env or {})},
-            start_new_session=sys.platform != "win32",
-        )
-    except OSError as error:
-        raise ToolError(f"{argv[0]} could not be started: {error}.", hint="Reinstall Redline.") from error
+    process = await _started(Start(tuple(argv), {**kept, **(env or {})}, cwd), own_errors=True)
     try:
         async with asyncio.timeout(timeout_s):
             out, err = await _talk(process, stdin)
@@ -63,13 +82,115 @@ async def run_helper(
     except TimeoutError as error:
         raise ToolError(f"It took more than {timeout_s:g} s and was stopped.", hint="Narrow the task.") from error
     finally:
-        if process.returncode is None:
-            _kill(process)
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(REAP_S_MAX):
-                    # wait() alone can hang: a pipe that is full and that nobody reads is never seen to end
-                    await together(_emptied(process.stdout), _emptied(process.stderr))
-                    await process.wait()
+        await _reaped(process)
+
+
+async def run_command(
+    command: Command,
+    permit: Permit,
+    start: Start,
+    *,
+    timeout_s: float,
+    watch: Callable[[], str] = lambda: "",
+    report: Callable[[str], None] = lambda _text: None,
+) -> Ran:
+    """Run a permitted command; raises PermitRefused before anything starts, ToolError when it cannot start.
+
+    It is stopped when its time is up, when it says too much, or when `watch` (asked four times a second) gives a
+    reason.
+    `report` is given the latest line of output. Cancelling the caller kills the process tree.
+    """
+    permit.spend(command)
+    process = await _started(start, own_errors=False)
+    output = _Output()
+    stopped = ""
+    waiting = asyncio.create_task(process.wait())
+    reading = asyncio.create_task(output.fill(process.stdout))
+    try:
+        until = asyncio.get_running_loop().time() + timeout_s
+        while process.returncode is None and not stopped:
+            await asyncio.wait({waiting}, timeout=WATCH_EVERY_S)
+            if process.returncode is not None:
+                break
+            report(output.latest())
+            if output.size > OUTPUT_BYTES_MAX:
+                stopped = f"its output was larger than {OUTPUT_BYTES_MAX:,} bytes"
+            elif asyncio.get_running_loop().time() > until:
+                stopped = f"it took more than {timeout_s:g} s"
+            else:
+                stopped = watch()
+        if not stopped:
+            # The process has ended, its output perhaps not: what it left behind may hold the pipe open.
+            await asyncio.wait({reading}, timeout=0.5)
+        code = process.returncode if process.returncode is not None else -signal.SIGKILL
+        return Ran(code, output.kept(), output.size, stopped)
+    finally:
+        reading.cancel()
+        await _reaped(process, gently=start.supervised)
+        waiting.cancel()
+
+
+@dataclass(slots=True)
+class _Output:
+    """Head and tail of a stream, however long it is."""
+
+    size: int = 0
+    _head: bytearray = field(default_factory=bytearray)
+    _tail: bytearray = field(default_factory=bytearray)
+
+    async def fill(self, stream: asyncio.StreamReader | None) -> None:
+        while stream is not None and (part := await stream.read(65536)):
+            self.size += len(part)
+            room = HEAD_BYTES - len(self._head)
+            self._head += part[:room] if room > 0 else b""
+            self._tail += part[max(0, room) :]
+            del self._tail[:-TAIL_BYTES]
+            if self.size > OUTPUT_BYTES_MAX:
+                await asyncio.sleep(0.05)  # it is about to be stopped; do not spin until then
+
+    def latest(self) -> str:
+        lines = bytes(self._tail or self._head)[-400:].decode("utf-8", "replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "")
+
+    def kept(self) -> bytes:
+        cut = self.size - len(self._head) - len(self._tail)
+        note = f"\n[... {cut} bytes cut ...]\n".encode() if cut > 0 else b""
+        return bytes(self._head) + note + bytes(self._tail)
+
+
+async def _started(start: Start, *, own_errors: bool) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *start.argv,
+            stdin=asyncio.subprocess.PIPE if own_errors else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE if own_errors else asyncio.subprocess.STDOUT,
+            cwd=start.cwd,
+            env=dict(start.env),
+            start_new_session=sys.platform != "win32",
+            pass_fds=start.fds,
+        )
+    except (OSError, ValueError) as error:
+        raise ToolError(f"{start.argv[0]} could not be started: {error}.", hint="Is it installed?") from error
+
+
+async def _reaped(process: asyncio.subprocess.Process, *, gently: bool = False) -> None:
+    """Kill the tree when it still runs, and wait until it is gone."""
+    if process.returncode is not None:
+        return
+    if gently:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        for _ in range(int(GENTLE_S_MAX / 0.02)):
+            if process.returncode is not None:
+                return
+            await asyncio.sleep(0.02)
+    _kill(process)
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(REAP_S_MAX):
+            # wait() alone can hang: a pipe that is full and that nobody reads is never seen to end
+            await together(_emptied(process.stdout), _emptied(process.stderr))
+            await process.wait()
 
 
 async def _talk(process: asyncio.subprocess.Process, stdin: bytes) -> tuple[bytes, bytes]:

@@ -1,23 +1,32 @@
-"""What a tool is: a name, a validated input, the accesses that it needs, and the work itself.
+"""What a tool is: a name, a validated input, the effects that it needs leave for, and the work itself.
 
-A tool touches files through its context alone: the overlay for texts, `check` for the gate. Its description for the
-model is the `.md` file beside its module.
+A tool touches files through its context alone, which gets a permit for each effect. Its description for the model is
+the
+`.md` file beside its module.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from redline_agent.errors import PathRefused
-from redline_agent.safety.gate import Access, Decision, Effect, Rules, decide
+from redline_agent.errors import PermitRefused
+from redline_agent.messages import Label
+from redline_agent.safety.keeper import Keeper
+from redline_agent.safety.permits import Permit
+from redline_agent.safety.requests import Access, FileEffect, Request, digest, text_digest
+from redline_agent.safety.secrets import Masks
+from redline_agent.text import escape_hidden, plain_line_ends, unescape_hidden
 from redline_agent.workspace.hunks import Origin
-from redline_agent.workspace.overlay import Overlay
+from redline_agent.workspace.overlay import Overlay, Seen
+from redline_agent.workspace.workbench import Workbench
+
+_LABEL_PATHS_MAX = 3
 
 
 class Input(BaseModel):
@@ -31,22 +40,31 @@ In = TypeVar("In", bound=Input)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A tool's result: the text for the model, one line for a person; `finished` ends the run."""
+    """A tool's result: the text for the model, one line for a person; `finished` ends the run; `label` where it came
+    from
+    when that is not the workspace's files.
+    """
 
     text: str
     summary: str
     finished: bool = False
+    label: Label | None = None
 
 
 @dataclass(slots=True)
 class ToolContext:
-    """What a tool works with, for one call."""
+    """What a tool works with, for one call. `permits` were obtained for what `requests` named, before `run`."""
 
     overlay: Overlay
-    rules: Rules
+    keeper: Keeper
     turn: int
     call_id: str
     tool: str
+    masks: Masks = field(default_factory=Masks)
+    workbench: Workbench | None = None
+    permits: dict[str, Permit] = field(default_factory=dict[str, Permit])
+    seen: dict[str, bool] = field(default_factory=dict[str, bool])
+    report: Callable[[str], None] = field(default=lambda _text: None)
 
     def origin(self, reason: str) -> Origin:
         """Return the origin of an edit that this call makes, with its reason."""
@@ -56,35 +74,88 @@ class ToolContext:
         """Return the canonical path of a name; raises PathRefused."""
         return self.overlay.resolver.resolve(name)
 
-    def allowed(self, effect: Effect, path: str) -> bool:
-        """Whether the gate lets this call do that."""
-        return decide(Access(effect, path), self.rules).verdict == "allow"
+    def access(self, effect: FileEffect, name: str) -> Access:
+        """Return the request for an effect on a named file, wherever it is."""
+        return self.overlay.resolver.access(effect, name)
 
-    def check(self, effect: Effect, path: str) -> None:
-        """Raise PathRefused with the gate's reason when it does not."""
-        decision = decide(Access(effect, path), self.rules)
-        if decision.verdict != "allow":
-            raise PathRefused(blocked(Access(effect, path), decision))
+    def permitted(self, request: Request) -> Permit:
+        """Return the permit that was obtained for a request before the call; raises PermitRefused when none was."""
+        permit = self.permits.pop(digest(request), None)
+        if permit is None:
+            raise PermitRefused(f"Nothing allows this any more: {request.shown()}.", hint="Call the tool again.")
+        return permit
+
+    def allowed(self, effect: FileEffect, path: str) -> bool:
+        """Whether the gate lets this call do that on a resolved path without a question."""
+        return self.keeper.allowed(Access(effect, path))
 
     def readable(self, folder: str) -> list[str]:
         """Files beneath a folder that may be read."""
         return [path for path in self.overlay.walk(folder) if self.allowed("read", path)]
 
+    def see(self, path: str) -> Seen:
+        """Return a file's text and remember that it was read; raises PathRefused, FileRefused."""
+        request = self.access("read", path)
+        decision = self.keeper.decide(request)
+        if decision.verdict != "allow" and digest(request) not in self.permits:
+            self.keeper.permit(request)
+        self.seen[path] = self.seen.get(path, False) or decision.secret
+        return self.overlay.read(path)
 
-def blocked(access: Access, decision: Decision) -> str:
-    """Return what the model and the user are told of a blocked access."""
-    return f"Blocked by the rule {decision.rule}: {access.effect} {access.path}: {decision.reason}."
+    def shown(self, text: str) -> str:
+        """Return the text as a model may see it: secrets by their names, what cannot be seen escaped."""
+        return escape_hidden(self.masks.masked(plain_line_ends(text)))
+
+    def meant(self, text: str, whole: str) -> str:
+        """Return what a model wrote, with the names and escapes that `shown` gave it put back, as far as `whole` has
+        them.
+        """
+        return unescape_hidden(self.masks.restored(text, whole), whole)
+
+    def check_write(self, path: str) -> None:
+        """Raise Blocked when the file may not be written."""
+        self.keeper.permit(Access("write", path))
+
+    def write(self, path: str, text: str, reason: str) -> Seen:
+        """Write a text in the overlay; names of secrets stand for the secrets that the file has now."""
+        before = self.overlay.find(path)
+        text = self.meant(text, before.file.text) if before else text
+        request = Access("write", path, content=text_digest(text))
+        return self.overlay.write(path, text, self.origin(reason), self.keeper.permit(request))
+
+    def delete(self, path: str, reason: str) -> None:
+        """Delete a file in the overlay."""
+        self.overlay.delete(path, self.origin(reason), self.keeper.permit(Access("delete", path)))
+
+    def move(self, path: str, to: str, reason: str) -> None:
+        """Move a file in the overlay."""
+        permits = (self.keeper.permit(Access("move", path)), self.keeper.permit(Access("move", to)))
+        self.overlay.move(path, to, self.origin(reason), *permits)
+
+    def labels(self, name: str) -> Label:
+        """Return the label of what this call read: which files, or the tool where it names none."""
+        shown = list(self.seen)[:_LABEL_PATHS_MAX]
+        more = f" and {len(self.seen) - len(shown)} more" if len(self.seen) > len(shown) else ""
+        return Label(source="workspace", detail=", ".join(shown) + more or name, secret=any(self.seen.values()))
 
 
 class Tool(ABC, Generic[In]):
-    """Base of tools. Subclasses set `name` and `input`, and write `accesses`, `title` and `run`."""
+    """Base of tools. Subclasses set `name` and `input` (and `streams` where `report` is used), and write `requests`,
+    `title` and `run`.
+    """
 
     name: ClassVar[str]
     input: type[In]
+    streams: ClassVar[bool] = False
+
+    async def prepare(self, context: ToolContext) -> None:
+        """Get ready what `requests` needs to know; most need nothing."""
 
     @abstractmethod
-    def accesses(self, arguments: In, context: ToolContext) -> Sequence[Access]:
-        """Return the side effects that the call is for, on resolved paths; the gate decides on them first."""
+    def requests(self, arguments: In, context: ToolContext) -> Sequence[Request]:
+        """Return the side effects that the call is for; the gate, and where it says so the person, decides on them
+        first.
+        """
 
     @abstractmethod
     def title(self, arguments: In) -> str:

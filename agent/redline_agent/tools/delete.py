@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redline_agent.safety.gate import Access
+from redline_agent.safety.requests import Access, Request
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
 
@@ -20,7 +20,7 @@ class Delete(Tool[DeleteInput]):
     name = "delete"
     input = DeleteInput
 
-    def accesses(self, arguments: DeleteInput, context: ToolContext) -> Sequence[Access]:
+    def requests(self, arguments: DeleteInput, context: ToolContext) -> Sequence[Request]:
         """Delete the one path."""
         return [Access("delete", context.resolve(arguments.path))]
 
@@ -31,5 +31,5 @@ class Delete(Tool[DeleteInput]):
     async def run(self, arguments: DeleteInput, context: ToolContext) -> Outcome:
         """Delete in the overlay."""
         path = context.resolve(arguments.path)
-        context.overlay.delete(path, context.origin(f"deleted {path}"))
+        context.delete(path, f"deleted {path}")
         return Outcome(f"Deleted {path}.", f"deleted {path}")

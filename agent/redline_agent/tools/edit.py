@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redline_agent.errors import FileRefused
-from redline_agent.safety.gate import Access
+from redline_agent.safety.requests import Access, Request
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 from redline_agent.workspace.matching import replace
 
@@ -25,10 +25,10 @@ class Edit(Tool[EditInput]):
     name = "edit"
     input = EditInput
 
-    def accesses(self, arguments: EditInput, context: ToolContext) -> Sequence[Access]:
+    def requests(self, arguments: EditInput, context: ToolContext) -> Sequence[Request]:
         """Read and write the one path."""
         path = context.resolve(arguments.path)
-        return [Access("read", path), Access("write", path)]
+        return [context.access("read", arguments.path), Access("write", path)]
 
     def title(self, arguments: EditInput) -> str:
         """Name the file."""
@@ -40,7 +40,8 @@ class Edit(Tool[EditInput]):
         seen = context.overlay.check_fresh(path)
         if seen is None:
             raise FileRefused(f"There is no file {path}.", hint="Use `write` to create it.")
-        edited = replace(seen.file.text, arguments.old, arguments.new)
-        after = context.overlay.write(path, edited.text, context.origin(arguments.reason or "edited by the agent"))
+        old, new = (context.meant(text, seen.file.text) for text in (arguments.old, arguments.new))
+        edited = replace(seen.file.text, old, new)
+        after = context.write(path, edited.text, arguments.reason or "edited by the agent")
         how = "" if edited.how == "exact" else f" (matched by {edited.how})"
         return Outcome(f"Edited {path}{how}; now version {after.version}.", f"edited {path}{how}")

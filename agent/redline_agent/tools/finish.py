@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redline_agent.safety.gate import Access
+from redline_agent.safety.requests import Request
 from redline_agent.text import one_line
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
@@ -21,7 +21,7 @@ class Finish(Tool[FinishInput]):
     name = "finish"
     input = FinishInput
 
-    def accesses(self, arguments: FinishInput, context: ToolContext) -> Sequence[Access]:  # noqa: ARG002
+    def requests(self, arguments: FinishInput, context: ToolContext) -> Sequence[Request]:  # noqa: ARG002
         """Touch nothing."""
         return []
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from redline_agent.safety.gate import Access
+from redline_agent.safety.requests import Access, Request
 from redline_agent.semantics.helper import ask_worker
 from redline_agent.semantics.ruff import Finding, check_paths, fix_texts
 from redline_agent.semantics.scan import parsed
@@ -34,7 +34,7 @@ class FixLint(Tool[FixLintInput]):
     name = "fix_lint"
     input = FixLintInput
 
-    def accesses(self, arguments: FixLintInput, context: ToolContext) -> Sequence[Access]:
+    def requests(self, arguments: FixLintInput, context: ToolContext) -> Sequence[Request]:
         """Read beneath the path; each file is asked for before it is written."""
         return [Access("read", context.resolve(arguments.path))]
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from redline_agent.errors import FileRefused
-from redline_agent.safety.gate import Access
+from redline_agent.safety.requests import Access, Request
 from redline_agent.text import plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
@@ -25,7 +25,7 @@ class List(Tool[ListInput]):
     name = "list"
     input = ListInput
 
-    def accesses(self, arguments: ListInput, context: ToolContext) -> Sequence[Access]:
+    def requests(self, arguments: ListInput, context: ToolContext) -> Sequence[Request]:
         """Read the folder."""
         return [Access("read", context.resolve(arguments.path))]
 

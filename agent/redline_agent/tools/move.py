@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redline_agent.safety.gate import Access
+from redline_agent.safety.requests import Access, Request
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
 
@@ -21,7 +21,7 @@ class Move(Tool[MoveInput]):
     name = "move"
     input = MoveInput
 
-    def accesses(self, arguments: MoveInput, context: ToolContext) -> Sequence[Access]:
+    def requests(self, arguments: MoveInput, context: ToolContext) -> Sequence[Request]:
         """Move the one path, write the other."""
         path, to = context.resolve(arguments.path), context.resolve(arguments.to)
         return [Access("read", path), Access("move", path), Access("write", to)]
@@ -33,5 +33,5 @@ class Move(Tool[MoveInput]):
     async def run(self, arguments: MoveInput, context: ToolContext) -> Outcome:
         """Move in the overlay; raises FileRefused when the new name is taken."""
         path, to = context.resolve(arguments.path), context.resolve(arguments.to)
-        context.overlay.move(path, to, context.origin(f"moved {path} to {to}"))
+        context.move(path, to, f"moved {path} to {to}")
         return Outcome(f"Moved {path} to {to}.", f"moved {path} to {to}")

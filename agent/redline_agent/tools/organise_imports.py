@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redline_agent.safety.gate import Access
+from redline_agent.safety.requests import Access, Request
 from redline_agent.semantics.ruff import check_paths, fix_texts
 from redline_agent.semantics.scan import parsed
 from redline_agent.text import plural
@@ -24,7 +24,7 @@ class OrganiseImports(Tool[OrganiseImportsInput]):
     name = "organise_imports"
     input = OrganiseImportsInput
 
-    def accesses(self, arguments: OrganiseImportsInput, context: ToolContext) -> Sequence[Access]:
+    def requests(self, arguments: OrganiseImportsInput, context: ToolContext) -> Sequence[Request]:
         """Read beneath the path; each file is asked for before it is written."""
         return [Access("read", context.resolve(arguments.path))]
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from redline_agent.limits import READ_CHARS_MAX
-from redline_agent.safety.gate import Access
+from redline_agent.safety.requests import Access, Request
 from redline_agent.text import plural, split_lines
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+from redline_agent.workspace.overlay import Seen
+from redline_agent.workspace.textfile import decode, digest
 
 
 class ReadInput(Input):
@@ -26,9 +28,9 @@ class Read(Tool[ReadInput]):
     name = "read"
     input = ReadInput
 
-    def accesses(self, arguments: ReadInput, context: ToolContext) -> Sequence[Access]:
+    def requests(self, arguments: ReadInput, context: ToolContext) -> Sequence[Request]:
         """Read the one path."""
-        return [Access("read", context.resolve(arguments.path))]
+        return [context.access("read", arguments.path)]
 
     def title(self, arguments: ReadInput) -> str:
         """Name the file."""
@@ -36,8 +38,9 @@ class Read(Tool[ReadInput]):
 
     async def run(self, arguments: ReadInput, context: ToolContext) -> Outcome:
         """Return numbered lines; a range outside the file is told, not an error."""
-        seen = context.overlay.read(context.resolve(arguments.path))
-        lines = split_lines(seen.file.text)
+        request = context.access("read", arguments.path)
+        seen = context.see(request.path) if request.place == "workspace" else _outside(request, context)
+        lines = split_lines(context.shown(seen.file.text))
         start, end = arguments.start or 1, min(arguments.end or len(lines), len(lines))
         shown: list[str] = []
         size = 0
@@ -53,3 +56,11 @@ class Read(Tool[ReadInput]):
         if start > len(lines) and lines:
             shown.append(f"[line {start} is after the end of the file]")
         return Outcome("\n".join([head, *shown]), f"read {seen.path} ({plural(max(0, end - start + 1), 'line')})")
+
+
+def _outside(request: Access, context: ToolContext) -> Seen:
+    """A file outside the workspace folder: read once, for the permit that was obtained; it cannot be edited."""
+    data = context.overlay.resolver.read_outside(request, context.permitted(request))
+    file = decode(data, request.path)
+    context.seen[request.path] = False
+    return Seen(request.path, file, digest(file.text), "disk")

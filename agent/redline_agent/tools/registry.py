@@ -15,11 +15,13 @@ from redline_agent.tools.move import Move
 from redline_agent.tools.organise_imports import OrganiseImports
 from redline_agent.tools.read import Read
 from redline_agent.tools.rename_symbol import RenameSymbol
+from redline_agent.tools.run import Run
 from redline_agent.tools.search import Search
 from redline_agent.tools.write import Write
 
 TOOLS: tuple[Tool[Any], ...] = (
-    Read(), List(), Search(), Edit(), Write(), Move(), Delete(), RenameSymbol(), OrganiseImports(), FixLint(), Finish()
+    Read(), List(), Search(), Edit(), Write(), Move(), Delete(), RenameSymbol(), OrganiseImports(), FixLint(), Run(),
+    Finish(),
 )  # fmt: skip
 
 

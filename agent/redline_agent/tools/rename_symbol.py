@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from redline_agent.errors import FileRefused, ToolError
-from redline_agent.safety.gate import Access
+from redline_agent.safety.requests import Access, Request
 from redline_agent.semantics.helper import ask_worker
 from redline_agent.text import plural, split_lines
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
@@ -32,7 +32,7 @@ class RenameSymbol(Tool[RenameSymbolInput]):
     name = "rename_symbol"
     input = RenameSymbolInput
 
-    def accesses(self, arguments: RenameSymbolInput, context: ToolContext) -> Sequence[Access]:
+    def requests(self, arguments: RenameSymbolInput, context: ToolContext) -> Sequence[Request]:
         """Read and write the defining file; each other file is asked for before it is written."""
         path = context.resolve(arguments.path)
         return [Access("read", path), Access("write", path)]
@@ -56,7 +56,7 @@ class RenameSymbol(Tool[RenameSymbolInput]):
         )  # fmt: skip
         texts: dict[str, str] = reply["texts"]
         for changed in texts:
-            context.check("write", changed)
+            context.check_write(changed)
         reason = f"rename {arguments.old} to {arguments.new}"
         with context.overlay.all_or_nothing():
             for changed, flat in sorted(texts.items()):
@@ -64,7 +64,7 @@ class RenameSymbol(Tool[RenameSymbolInput]):
                 if seen is None:
                     raise ToolError(f"{changed} vanished during the rename.")
                 text = _with_line_ends(seen.file.text, flat, changed)
-                context.overlay.write(changed, text, context.origin(reason))
+                context.write(changed, text, reason)
         count = f"{plural(reply['uses'], 'place')} in {plural(len(texts), 'file')}"
         left: int = reply["unproven_count"]
         warning = f" {plural(left, 'place')} left, see the list." if left else ""

@@ -28,7 +28,7 @@ def apply_fixes(fixed: dict[str, str], reason: str, context: ToolContext) -> lis
         for path, text in sorted(fixed.items()):
             seen = context.overlay.find(path)
             if seen is not None and seen.file.text != text and context.allowed("write", path):
-                context.overlay.write(path, text, context.origin(reason))
+                context.write(path, text, reason)
                 changed.append(path)
     return changed
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from redline_agent.limits import SEARCH_HITS_MAX
-from redline_agent.safety.gate import Access
+from redline_agent.safety.requests import Access, Request
 from redline_agent.semantics.helper import ask_worker
 from redline_agent.text import one_line, plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
 _TIMEOUT_S = 10.0
+_LINE_CHARS_MAX = 200
 
 
 class SearchInput(Input):
@@ -28,7 +29,7 @@ class Search(Tool[SearchInput]):
     name = "search"
     input = SearchInput
 
-    def accesses(self, arguments: SearchInput, context: ToolContext) -> Sequence[Access]:
+    def requests(self, arguments: SearchInput, context: ToolContext) -> Sequence[Request]:
         """Read beneath the path."""
         return [Access("read", context.resolve(arguments.path))]
 
@@ -50,7 +51,7 @@ class Search(Tool[SearchInput]):
             hits_max=SEARCH_HITS_MAX,
             seconds_max=_TIMEOUT_S / 2,
         )
-        hits: list[tuple[str, int, str]] = reply["hits"]
+        hits = [(path, line, _masked(path, line, text, context)) for path, line, text in reply["hits"]]
         lines = [f"{path}:{line}: {text}" for path, line, text in hits]
         if reply["more"]:
             lines.append("[there are more; narrow the pattern or the path]")
@@ -59,3 +60,14 @@ class Search(Tool[SearchInput]):
             "\n".join(lines) or f"Nothing in {folder} matches.",
             f"found {found} for {one_line(arguments.pattern, 40)}",
         )
+
+
+def _masked(path: str, line: int, text: str, context: ToolContext) -> str:
+    """The line as it is in the masked file, where the file has a secret: one line of a key does not look like one."""
+    context.seen[path] = False
+    seen = context.overlay.find(path)
+    whole = seen.file.text if seen else text
+    if context.shown(whole) == whole:
+        return text
+    lines = context.masks.masked(whole).splitlines()
+    return context.shown(lines[line - 1].strip()[:_LINE_CHARS_MAX] if line <= len(lines) else text)

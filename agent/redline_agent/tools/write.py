@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from redline_agent.safety.gate import Access
+from redline_agent.safety.requests import Access, Request
 from redline_agent.text import plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 from redline_agent.workspace.textfile import line_end, to_line_end
@@ -26,7 +26,7 @@ class Write(Tool[WriteInput]):
     name = "write"
     input = WriteInput
 
-    def accesses(self, arguments: WriteInput, context: ToolContext) -> Sequence[Access]:
+    def requests(self, arguments: WriteInput, context: ToolContext) -> Sequence[Request]:
         """Write the one path."""
         return [Access("write", context.resolve(arguments.path))]
 
@@ -41,7 +41,7 @@ class Write(Tool[WriteInput]):
         content = arguments.content
         if before is not None:
             content = to_line_end(content, line_end(before.file.text))
-        after = context.overlay.write(path, content, context.origin(arguments.reason or "written by the agent"))
+        after = context.write(path, content, arguments.reason or "written by the agent")
         verb = "Created" if before is None else "Replaced"
         lines = plural(content.count("\n") + 1, "line")
         return Outcome(f"{verb} {path} ({lines}); version {after.version}.", f"{verb.lower()} {path}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -14,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redline_agent.errors import StaleFile, WorkspaceError
-from redline_agent.safety.paths import Resolver
+from redline_agent.safety.keeper import permit_to_apply
+from redline_agent.safety.paths import BY_HANDLE, Resolver, folder_beneath
+from redline_agent.safety.permits import Permit
+from redline_agent.safety.requests import Apply, bytes_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,18 @@ class Write:
     like: str = ""
 
 
-def write_files(resolver: Resolver, writes: Mapping[str, Write]) -> None:
-    """Carry out all writes, or none; raises StaleFile when a file is not as expected, WorkspaceError on failure."""
+def accepted(writes: Mapping[str, Write]) -> Permit:
+    """Return the permit for writes that the user accepted, bound to their bytes; raises Blocked."""
+    return permit_to_apply(_request(writes))
+
+
+def _request(writes: Mapping[str, Write]) -> Apply:
+    return Apply(tuple((path, bytes_digest(w.before), bytes_digest(w.after)) for path, w in sorted(writes.items())))
+
+
+def write_files(resolver: Resolver, writes: Mapping[str, Write], permit: Permit) -> None:
+    """Carry out all writes, or none; raises PermitRefused, StaleFile when a file is not as expected, WorkspaceError."""
+    permit.spend(_request(writes))
     for path, write in writes.items():
         if resolver.read_bytes(path) != write.before:
             raise StaleFile(f"{path} changed on the disk since the proposal was made.", hint="Ask again.")
@@ -39,12 +53,12 @@ def write_files(resolver: Resolver, writes: Mapping[str, Write]) -> None:
     path = ""
     try:
         for path, write in sorted(writes.items(), key=lambda item: item[1].after is None):  # deletions last
-            _put(resolver.place(path), write.after, modes[path])
+            _put(resolver, path, write.after, modes[path])
             done.append(path)
     except (OSError, WorkspaceError) as error:
         for undone in reversed(done):
             with contextlib.suppress(OSError, WorkspaceError):
-                _put(resolver.place(undone), writes[undone].before, modes[undone])
+                _put(resolver, undone, writes[undone].before, modes[undone])
         reason = (error.strerror or error) if isinstance(error, OSError) else error.message
         raise WorkspaceError(
             f"Nothing was changed: {getattr(error, 'filename', None) or path} could not be written ({reason}).",
@@ -56,25 +70,53 @@ def _mode(place: Path) -> int | None:
     return stat.S_IMODE(place.stat().st_mode) if place.exists() else None
 
 
-def _put(place: Path, data: bytes | None, mode: int | None) -> None:
+def _put(resolver: Resolver, path: str, data: bytes | None, mode: int | None) -> None:
+    """Write or remove one file: a new one beside it, moved over it, in a folder that was reached through no link."""
+    place = resolver.place(path)
+    if data is not None and place.exists() and mode is not None and not (mode & 0o222 and os.access(place, os.W_OK)):
+        raise PermissionError(13, "it is read-only", str(place))
+    bits = 0o644 & ~_umask() if mode is None else mode
+    if not BY_HANDLE:
+        _put_by_name(place, data, bits)
+        return
+    *folders, name = path.split("/")
+    with folder_beneath(resolver.root, folders, create=data is not None) as folder:
+        if data is None:
+            os.unlink(name, dir_fd=folder)
+            return
+        beside = f".redline-{secrets.token_hex(6)}.tmp"
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+        try:
+            _fill(handle, data)
+            os.chmod(beside, bits, dir_fd=folder)
+            os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(beside, dir_fd=folder)
+            raise
+
+
+def _put_by_name(place: Path, data: bytes | None, bits: int) -> None:
     if data is None:
         place.unlink()
         return
-    if place.exists() and mode is not None and not (mode & 0o222 and os.access(place, os.W_OK)):
-        raise PermissionError(13, "it is read-only", str(place))
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=place.parent, prefix=".redline-", suffix=".tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644 & ~_umask() if mode is None else mode)
+        _fill(handle, data)
+        Path(name).chmod(bits)
         Path(name).replace(place)
     except BaseException:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def _fill(handle: int, data: bytes) -> None:
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _umask() -> int:
@@ -84,7 +126,8 @@ def _umask() -> int:
 
 
 def move_file(resolver: Resolver, path: str, to: str) -> None:
-    """Rename a file; refuses to replace another one."""
+    """Rename a file that the user accepted to be renamed; refuses to replace another one. Raises Blocked."""
+    permit_to_apply(Apply(((path, "-", ""), (to, "", "-"))))
     source, target = resolver.place(path), resolver.place(to)
     if target.exists():
         raise WorkspaceError(f"{to} exists already.", hint="Move it away, or reject the rename.")

@@ -17,6 +17,8 @@ from pathspec import GitIgnoreSpec
 from redline_agent.errors import FileRefused, RedlineError, StaleFile
 from redline_agent.limits import WALK_FILES_MAX
 from redline_agent.safety.paths import Resolver
+from redline_agent.safety.permits import Permit
+from redline_agent.safety.requests import Access, text_digest
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.textfile import TextFile, decode, digest
 
@@ -32,6 +34,12 @@ _NEVER_WALKED = frozenset(
         "venv",
         ".tox",
         ".mypy_cache",
+        ".pytest_cache",
+        ".hypothesis",
+        ".nox",
+        ".gradle",
+        ".parcel-cache",
+        ".turbo",
         ".ruff_cache",
     }
 )
@@ -154,8 +162,9 @@ class Overlay:
             )
         return seen
 
-    def write(self, path: str, text: str, origin: Origin) -> Seen:
-        """Give the file a new text, creating it when there is none; raises FileRefused, StaleFile."""
+    def write(self, path: str, text: str, origin: Origin, permit: Permit) -> Seen:
+        """Give the file a new text, creating it when there is none; raises PermitRefused, FileRefused, StaleFile."""
+        permit.spend(Access("write", path, content=text_digest(text)))
         if (self.resolver.root / path).is_dir():
             raise FileRefused(f"{path} is a folder.")
         seen = self.check_fresh(path)
@@ -167,16 +176,19 @@ class Overlay:
         self._seen[path] = digest(text)
         return Seen(path, kind, digest(text), "overlay")
 
-    def delete(self, path: str, origin: Origin) -> None:
-        """Delete a file in the overlay; raises FileRefused when there is none."""
+    def delete(self, path: str, origin: Origin, permit: Permit) -> None:
+        """Delete a file in the overlay; raises PermitRefused, FileRefused when there is none."""
+        permit.spend(Access("delete", path))
         seen = self.check_fresh(path)
         if seen is None:
             raise FileRefused(f"There is no file {path}.")
         self._touch(path, seen).edits.append(Edit(origin, None))
         self._seen.pop(path, None)
 
-    def move(self, path: str, to: str, origin: Origin) -> None:
-        """Move a file in the overlay; raises FileRefused when it is missing or the new name is taken."""
+    def move(self, path: str, to: str, origin: Origin, permit: Permit, permit_to: Permit) -> None:
+        """Move a file in the overlay; raises PermitRefused, FileRefused when it is missing or the new name is taken."""
+        permit.spend(Access("move", path))
+        permit_to.spend(Access("move", to))
         seen = self.check_fresh(path)
         if seen is None:
             raise FileRefused(f"There is no file {path}.")
@@ -224,6 +236,21 @@ class Overlay:
             elif path.startswith(prefix) or path == folder:
                 found.add(path)
         return sorted(found)
+
+    def holds_folder(self, folder: str) -> bool:
+        """Whether the run made a file beneath a folder that the disk does not have."""
+        return any(path.startswith(folder + "/") and touched.text is not None for path, touched in self.touched.items())
+
+    def ignores(self, path: str) -> bool:
+        """Whether a file is version control's, or one that .gitignore (or every tool) leaves out."""
+        folders = path.split("/")[:-1]
+        if any(self.ignores_folder("/".join(folders[: depth + 1])) for depth in range(len(folders))):
+            return True
+        return _ignored(path, _above(self.resolver, path))
+
+    def ignores_folder(self, folder: str) -> bool:
+        """Whether a folder is left out when files are listed."""
+        return folder.rsplit("/", 1)[-1] in _NEVER_WALKED or _ignored(folder + "/", _above(self.resolver, folder))
 
     def texts_above_disk(self) -> dict[str, str | None]:
         """Return what may differ from the disk, for a helper process: open and edited texts, None when deleted."""

@@ -8,7 +8,8 @@ import itertools
 from collections.abc import Iterator
 
 from redline_agent.errors import WorkspaceError
-from redline_agent.safety.gate import Rules, badge
+from redline_agent.safety.gate import badge
+from redline_agent.safety.rules import Rules
 from redline_agent.text import split_lines
 from redline_agent.workspace.hunks import Blame, Change, Origin, changes
 from redline_agent.workspace.overlay import Overlay, Touched

@@ -98,7 +98,10 @@ def _on_hunks(server: RedlineServer, path: Path, span: lsp.Range) -> Iterator[ls
 
 def _on_questions(server: RedlineServer, uri: str, span: lsp.Range) -> Iterator[lsp.CodeAction]:
     for pending in server.open_questions():
-        if pending.uri == uri and span.start.line <= pending.line <= span.end.line:
+        for each in pending.answers:
+            title = f"Redline: {each} — {one_line(pending.question, 100)} ({one_line(pending.why, 80)})"
+            yield _action(title, QUICKFIX, "redline.approve", {"requestId": pending.id, "decision": each})
+        if not pending.answers and pending.uri == uri and span.start.line <= pending.line <= span.end.line:
             question = one_line(pending.question, 100)
             yield _action(
                 f"Redline: do not run it ({question})",

@@ -1,0 +1,290 @@
+"""The overlay as a folder for a command, and what the command wrote as texts: laying out and harvesting.
+
+With an overlay mount only what differs from the disk is laid out, in the mount's upper folder; else the workspace is
+copied.
+Everything is done beneath handles of folders and follows no link, because a command may have planted some.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from redline_agent.errors import ToolError
+from redline_agent.limits import FILE_BYTES_MAX
+from redline_agent.safety.paths import folder_beneath, open_beneath
+from redline_agent.safety.sandbox.sight import LINKED
+
+COPY_BYTES_MAX = 2 * 2**30
+COPY_FILES_MAX = 100_000
+_OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
+_CACHE_TAG = "CACHEDIR.TAG"
+_VERSION_CONTROL = frozenset({".git", ".hg", ".svn", ".jj"})
+_FICLONE = 0x40049409
+
+Signature = tuple[int, int, int]
+Skip = Callable[[str], bool] | None
+"""Which folders are not looked into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """One change that a command made: a file's new bytes, or its removal. `why_not` says why its bytes cannot be
+    had.
+    """
+
+    path: str
+    kind: Literal["file", "deleted", "folder-deleted", "replaced-folder"]
+    data: bytes = b""
+    why_not: str = ""
+
+
+def put(root: Path, path: str, data: bytes, mode: int = 0o644) -> None:
+    """Write a file beneath a folder; what a command put in the way (a link, a file for a folder) is removed first."""
+    *folders, name = path.split("/")
+    _clear_the_way(root, folders)
+    with folder_beneath(root, folders, create=True) as handle:
+        _remove(name, handle)
+        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=handle)
+        with os.fdopen(file, "wb") as opened:
+            opened.write(data)
+
+
+def put_deleted(root: Path, path: str) -> None:
+    """Lay a whiteout, which an overlay mount shows as no file."""
+    *folders, name = path.split("/")
+    _clear_the_way(root, folders)
+    with folder_beneath(root, folders, create=True) as handle:
+        _remove(name, handle)
+        os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=handle)
+
+
+def take_away(root: Path, path: str) -> None:
+    """Remove a file beneath a folder, if it is there."""
+    *folders, name = path.split("/")
+    with suppress(OSError), folder_beneath(root, folders) as handle:
+        _remove(name, handle)
+
+
+def _remove(name: str, handle: int) -> None:
+    with suppress(FileNotFoundError):
+        try:
+            os.unlink(name, dir_fd=handle)
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.EPERM):
+                raise
+            _remove_folder(name, handle)
+
+
+def _remove_folder(name: str, handle: int) -> None:
+    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
+    try:
+        for entry in os.listdir(inner):  # noqa: PTH208  a handle, not a path
+            _remove(entry, inner)
+    finally:
+        os.close(inner)
+    os.rmdir(name, dir_fd=handle)
+
+
+def _clear_the_way(root: Path, folders: list[str]) -> None:
+    for depth in range(len(folders)):
+        try:
+            with folder_beneath(root, folders[: depth + 1]):
+                continue
+        except FileNotFoundError:
+            return
+        except OSError:
+            take_away(root, "/".join(folders[: depth + 1]))
+            return
+
+
+def read_beneath(root: Path, path: str) -> bytes | None:
+    """Bytes of a regular file beneath a folder, None when it is not one or too large."""
+    try:
+        handle = open_beneath(root, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > FILE_BYTES_MAX:
+            return None
+        return file.read(FILE_BYTES_MAX + 1)
+
+
+# ---- the upper folder of an overlay mount
+
+
+def changes_in_upper(upper: Path, skip: Skip, known: dict[str, Signature]) -> Iterator[Wrote]:
+    """Every entry of the upper folder whose signature is not the known one; takes the new ones into `known`."""
+    for here, folders, files, handle in os.fwalk(upper, follow_symlinks=False):
+        base = os.path.relpath(here, upper).replace(os.sep, "/")
+        prefix = "" if base == "." else base + "/"
+        kept: list[str] = []
+        if _CACHE_TAG in files:  # the folder says itself that it is a cache
+            folders.clear()
+            continue
+        for name in sorted(folders):
+            if name in _VERSION_CONTROL or _skips(skip, prefix + name):
+                continue
+            status = os.lstat(name, dir_fd=handle)
+            if stat.S_ISDIR(status.st_mode):
+                kept.append(name)
+                if _opaque(f"{here}/{name}") and _is_new(prefix + name + "/", status, known):
+                    yield Wrote(prefix + name, "replaced-folder")
+        folders[:] = kept
+        for name in sorted(files):
+            path = prefix + name
+            status = os.lstat(name, dir_fd=handle)
+            if not _is_new(path, status, known):
+                continue
+            if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+                yield Wrote(path, "deleted")
+            else:
+                yield _file(upper, path, status)
+
+
+def _skips(skip: Skip, path: str) -> bool:
+    return skip is not None and skip(path)
+
+
+def _is_new(path: str, status: os.stat_result, known: dict[str, Signature]) -> bool:
+    signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+    if known.get(path) == signature:
+        return False
+    known[path] = signature
+    return True
+
+
+def _file(root: Path, path: str, status: os.stat_result) -> Wrote:
+    if stat.S_ISLNK(status.st_mode):
+        return Wrote(path, "file", why_not="it is a link")
+    if not stat.S_ISREG(status.st_mode):
+        return Wrote(path, "file", why_not="it is not a regular file")
+    if status.st_size > FILE_BYTES_MAX:
+        return Wrote(path, "file", why_not=f"it has more than {FILE_BYTES_MAX:,} bytes")
+    data = read_beneath(root, path)
+    return Wrote(path, "file", why_not="it cannot be read") if data is None else Wrote(path, "file", data)
+
+
+def _opaque(path: str) -> bool:
+    if not hasattr(os, "getxattr"):
+        return False
+    for name in _OPAQUE:
+        with suppress(OSError):
+            if os.getxattr(path, name, follow_symlinks=False) == b"y":
+                return True
+    return False
+
+
+# ---- a copy
+
+
+@dataclass(slots=True)
+class Copy:
+    """A copy of the workspace, and the signatures of its files as they were copied or last looked at."""
+
+    root: Path
+    copy: Path
+    known: dict[str, Signature] = field(default_factory=dict[str, Signature])
+    sources: dict[str, Signature] = field(default_factory=dict[str, Signature])
+
+    def bring_up(self, hidden: frozenset[str]) -> None:
+        """Copy what is new or changed below since the last time; hidden files are left out. Raises ToolError."""
+        self.copy.mkdir(exist_ok=True, mode=0o700)
+        size = 0
+        for path, status in _tree(self.root, hidden):
+            signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+            size += status.st_size
+            if len(self.sources) > COPY_FILES_MAX or size > COPY_BYTES_MAX:
+                raise ToolError(
+                    "The workspace is too large to copy for a command, and the sandbox here has no overlay mount.",
+                    hint="Install bubblewrap 0.11, or open a smaller folder.",
+                )
+            if self.sources.get(path) != signature:
+                self.sources[path] = signature
+                _clone(self.root, self.copy, path, status)
+                self._note(path)
+        for name in LINKED:
+            if (self.root / name).is_dir() and not os.path.lexists(self.copy / name):
+                (self.copy / name).symlink_to(self.root / name)
+
+    def _note(self, path: str) -> None:
+        with suppress(OSError):
+            status = os.lstat(self.copy / path)
+            self.known[path] = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+
+    def lay(self, path: str, data: bytes | None, mode: int) -> None:
+        """Put a text of the overlay over the copy."""
+        if data is None:
+            take_away(self.copy, path)
+            self.known.pop(path, None)
+        else:
+            put(self.copy, path, data, mode)
+            self._note(path)
+
+    def changes(self, skip: Skip) -> Iterator[Wrote]:
+        """What the command changed in the copy since it was last looked at."""
+        seen: set[str] = set()
+        for path, status in _tree(self.copy, frozenset(), skip):
+            seen.add(path)
+            if _is_new(path, status, self.known):
+                yield _file(self.copy, path, status)
+        for path in sorted(set(self.known) - seen):
+            if not os.path.lexists(self.copy / path):
+                del self.known[path]
+                yield Wrote(path, "deleted")
+
+
+def _tree(root: Path, hidden: frozenset[str], skip: Skip = None) -> Iterator[tuple[str, os.stat_result]]:
+    for here, folders, files, handle in os.fwalk(root, follow_symlinks=False):
+        base = os.path.relpath(here, root).replace(os.sep, "/")
+        prefix = "" if base == "." else base + "/"
+        folders[:] = [
+            name
+            for name in folders
+            if not (base == "." and name in LINKED) and prefix + name not in hidden and not _skips(skip, prefix + name)
+        ]
+        for name in files:
+            path = prefix + name
+            if path not in hidden:
+                with suppress(OSError):
+                    yield path, os.lstat(name, dir_fd=handle)
+
+
+def _clone(root: Path, copy: Path, path: str, status: os.stat_result) -> None:
+    """Copy one file, sharing its blocks where the file system can; a link is copied as a link."""
+    *folders, name = path.split("/")
+    _clear_the_way(copy, folders)
+    with folder_beneath(copy, folders, create=True) as handle:
+        _remove(name, handle)
+        if stat.S_ISLNK(status.st_mode):
+            with suppress(OSError):
+                os.symlink(os.readlink(root / path), name, dir_fd=handle)  # noqa: PTH115
+            return
+        if not stat.S_ISREG(status.st_mode):
+            return
+        with suppress(OSError):
+            source = open_beneath(root, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            target = os.open(
+                name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, status.st_mode & 0o777, dir_fd=handle
+            )
+            with os.fdopen(source, "rb") as reading, os.fdopen(target, "wb") as writing:
+                if not _reflinked(source, target):
+                    while part := reading.read(2**20):
+                        writing.write(part)
+
+
+def _reflinked(source: int, target: int) -> bool:
+    try:
+        import fcntl  # not on Windows
+
+        fcntl.ioctl(target, _FICLONE, source)
+        return True
+    except (ImportError, OSError):
+        return False

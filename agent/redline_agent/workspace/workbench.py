@@ -1,0 +1,289 @@
+"""Where a run's commands work: the overlay as a folder, in the sandbox that this machine has, and the way back as
+edits.
+
+One for each run, made with its first command; its scratch folder goes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redline_agent.errors import RedlineError, ToolError
+from redline_agent.safety.commands import plain_words
+from redline_agent.safety.keeper import Keeper
+from redline_agent.safety.masking import SecretIndex
+from redline_agent.safety.permits import Permit
+from redline_agent.safety.places import places
+from redline_agent.safety.process import Ran, run_command
+from redline_agent.safety.requests import Access, Command, text_digest
+from redline_agent.safety.sandbox import cgroup
+from redline_agent.safety.sandbox.bubblewrap import MASKS_MAX, Bubblewrap
+from redline_agent.safety.sandbox.layers import Found, Opened, env_for, find_layer, start
+from redline_agent.safety.sandbox.sight import SCRATCH_BYTES_MAX, Scratch, Sight
+from redline_agent.workspace.hunks import Origin
+from redline_agent.workspace.materialise import Copy, Signature, Wrote, changes_in_upper, put, put_deleted, take_away
+from redline_agent.workspace.overlay import Overlay
+from redline_agent.workspace.textfile import TextFile, decode
+
+HARVEST_FILES_MAX = 1_000
+_SIZE_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class Harvest:
+    """What came of a command: paths that became edits, and what was left out, each with the reason."""
+
+    taken: list[str] = field(default_factory=list[str])
+    left: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class Workbench:
+    """Runs permitted commands over one run's overlay."""
+
+    def __init__(self, overlay: Overlay, keeper: Keeper, scratch: Path, *, found: Found | None = None) -> None:
+        self._overlay = overlay
+        self._keeper = keeper
+        self._scratch = Scratch(scratch)
+        self._secrets = SecretIndex(overlay.resolver.root)
+        self._found = found
+        self._group = cgroup.Group()
+        self._made = False
+        self._laid: dict[str, bytes | None] = {}
+        self._known: dict[str, Signature] = {}
+        self._copy = Copy(overlay.resolver.root, self._scratch.copy)
+
+    # ---- before
+
+    async def ready(self) -> None:
+        """Find out which sandbox holds here; the first time in a process this tries to get out of each."""
+        if sys.platform == "win32":
+            raise ToolError("Commands are not run on Windows in this version.", hint="Work without `run`.")
+        if self._found is None:
+            self._found = await find_layer()
+        if not self._made:
+            self._scratch.make()
+            self._group = cgroup.make(self._scratch.root.name)
+            self._made = True
+
+    @property
+    def found(self) -> Found:
+        """The sandbox; `ready` was awaited before."""
+        return self._found or Found(None)
+
+    def command(self, text: str, cwd: str) -> Command:
+        """Return the exact request for a command line in a folder of the workspace; raises PathRefused, ToolError."""
+        folder = self._overlay.resolver.resolve(cwd)
+        if not (folder == "." or self._overlay.resolver.is_dir(folder)) and not self._overlay.holds_folder(folder):
+            raise ToolError(f"There is no folder {folder} to run in.", hint="Leave `cwd` out, or name a folder.")
+        layer = self.found.layer
+        words = plain_words(text) if layer is None else None
+        shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"  # noqa: PTH110
+        env = env_for(layer, self._sight(folder, (), ()))
+        texts = self._texts()
+        files = text_digest("\0".join(f"{path}\0{text_digest(repr(texts[path]))}" for path in sorted(texts)))
+        return Command(text, words or (shell, "-c", text), folder, tuple(sorted(env.items())), files, self.found.name)
+
+    def _sight(self, cwd: str, files: tuple[str, ...], folders: tuple[str, ...]) -> Sight:
+        root = self._overlay.resolver.root
+        masks = isinstance(self.found.layer, Bubblewrap) and not self.found.layer.copies
+        return Sight(
+            root,
+            self._scratch,
+            places(),
+            cwd,
+            masked_files=files if masks else (),
+            masked_folders=folders if masks else (),
+            shared_git=_shared_git(root),
+        )
+
+    def _texts(self) -> dict[str, bytes | None]:
+        """What differs from the disk, as bytes; None for a file that is deleted."""
+        found: dict[str, bytes | None] = {}
+        for path, text in self._overlay.texts_above_disk().items():
+            if text is None:
+                found[path] = None
+                continue
+            try:
+                seen = self._overlay.find(path)
+                found[path] = seen.file.encode() if seen else None
+            except RedlineError:
+                continue
+        return found
+
+    # ---- the command
+
+    async def run(
+        self, command: Command, permit: Permit, *, timeout_s: float, report: Callable[[str], None] = lambda _text: None
+    ) -> Ran:
+        """Run a permitted command over the overlay as it is now; raises PermitRefused, ToolError."""
+        sight = await asyncio.to_thread(self._prepare, command)
+        opened = Opened()
+        try:
+            begun = start(self.found.layer, sight, command, opened, self._group)
+            return await run_command(
+                command, permit, begun, timeout_s=timeout_s, watch=_Size(self._scratch.root).over, report=report
+            )
+        finally:
+            opened.close()
+
+    def _prepare(self, command: Command) -> Sight:
+        files, folders = self._secrets.now()
+        if len(files) + len(folders) > MASKS_MAX:
+            raise ToolError(f"The workspace has more than {MASKS_MAX} files of secrets, too many to hide.")
+        mounted = isinstance(self.found.layer, Bubblewrap) and not self.found.layer.copies
+        if not mounted:
+            self._copy.bring_up(frozenset((*files, *folders)))
+        texts = self._texts()
+        for path in [path for path in self._laid if path not in texts]:
+            del self._laid[path]
+            take_away(self._scratch.upper if mounted else self._scratch.copy, path)
+            self._copy.sources.pop(path, None)
+        for path, data in texts.items():
+            if path in self._laid and self._laid[path] == data:
+                continue
+            self._laid[path] = data
+            if not mounted:
+                self._copy.lay(path, data, self._mode(path))
+            elif data is not None:
+                put(self._scratch.upper, path, data, self._mode(path))
+                self._note(path)
+            elif (self._overlay.resolver.root / path).exists():
+                put_deleted(self._scratch.upper, path)
+                self._note(path)
+            else:
+                take_away(self._scratch.upper, path)
+        return self._sight(command.cwd, files, folders)
+
+    def _mode(self, path: str) -> int:
+        try:
+            return os.lstat(self._overlay.resolver.root / path).st_mode & 0o777
+        except OSError:
+            return 0o644
+
+    def _note(self, path: str) -> None:
+        status = os.lstat(self._scratch.upper / path)
+        self._known[path] = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+
+    # ---- after
+
+    async def harvest(self, origin: Origin, began_s: float) -> Harvest:
+        """Bring what the last command wrote into the overlay, each file by its own permit; links are never followed."""
+        changes = await asyncio.to_thread(lambda: list(self._changes()))
+        harvest = Harvest()
+        for wrote in changes:
+            for each in self._single(wrote):
+                if len(harvest.taken) >= HARVEST_FILES_MAX:
+                    harvest.left[each.path] = f"more than {HARVEST_FILES_MAX} files were changed"
+                    continue
+                try:
+                    why_not = self._take(each, origin, began_s)
+                except RedlineError as error:
+                    why_not = error.message
+                if why_not == "":
+                    harvest.taken.append(each.path)
+                elif why_not != _SAME:
+                    harvest.left[each.path] = why_not
+        return harvest
+
+    def _changes(self) -> list[Wrote]:
+        skip = self._overlay.ignores_folder
+        if isinstance(self.found.layer, Bubblewrap) and not self.found.layer.copies:
+            return list(changes_in_upper(self._scratch.upper, skip, self._known))
+        return list(self._copy.changes(skip))
+
+    def _single(self, wrote: Wrote) -> list[Wrote]:
+        """A folder that went away is its files that did."""
+        overlay = self._overlay
+        if wrote.kind == "deleted" and not overlay.exists(wrote.path):
+            return [Wrote(path, "deleted") for path in overlay.walk(wrote.path) if path.startswith(wrote.path + "/")]
+        if wrote.kind == "replaced-folder":
+            upper = self._scratch.upper
+            return [
+                Wrote(path, "deleted")
+                for path in overlay.walk(wrote.path)
+                if path.startswith(wrote.path + "/") and not os.path.lexists(upper / path)
+            ]
+        return [wrote]
+
+    def _take(self, wrote: Wrote, origin: Origin, began_s: float) -> str:
+        """Make one change an edit; returns why not, "" when it was made."""
+        overlay, path = self._overlay, wrote.path
+        if overlay.ignores(path):
+            return _SAME  # a build's output, a cache: it stays in the scratch folder
+        if _changed_below(overlay.resolver.root / path, began_s):
+            return "it was saved outside while the command ran, so the command's version is stale"
+        if wrote.kind == "deleted":
+            if not overlay.exists(path):
+                return _SAME
+            overlay.delete(path, origin, self._keeper.permit(Access("delete", path)))
+            self._laid[path] = None
+            return ""
+        if wrote.why_not:
+            return wrote.why_not
+        seen = overlay.find(path) if overlay.exists(path) else None
+        if seen is not None and seen.file.encode() == wrote.data:
+            return _SAME
+        file: TextFile = decode(wrote.data, path)
+        permit = self._keeper.permit(Access("write", path, content=text_digest(file.text)))
+        overlay.write(path, file.text, origin, permit)
+        self._laid[path] = wrote.data
+        return ""
+
+    async def close(self) -> None:
+        """Remove everything that commands left behind."""
+        if self._made:
+            self._made = False
+            await asyncio.to_thread(self._scratch.remove)
+            self._group.remove()
+
+
+_SAME = "nothing to take"
+
+
+def _changed_below(place: Path, began_s: float) -> bool:
+    try:
+        return os.lstat(place).st_mtime > began_s
+    except OSError:
+        return False
+
+
+@dataclass(slots=True)
+class _Size:
+    """Watches how much a command writes: the scratch folder is on the user's disk."""
+
+    root: Path
+    looked_s: float = field(default_factory=time.monotonic)
+
+    def over(self) -> str:
+        if time.monotonic() - self.looked_s < _SIZE_EVERY_S:
+            return ""
+        self.looked_s = time.monotonic()
+        size = 0
+        for here, _, files in os.walk(self.root):
+            for name in files:
+                try:
+                    size += os.lstat(f"{here}/{name}").st_blocks * 512
+                except OSError:
+                    continue
+            if size > SCRATCH_BYTES_MAX:
+                return f"it wrote more than {SCRATCH_BYTES_MAX:,} bytes"
+        return ""
+
+
+def _shared_git(root: Path) -> Path | None:
+    """The repository that a worktree belongs to, when it says so itself; a `.git` file alone could name anything."""
+    try:
+        words = (root / ".git").read_text("utf-8") if (root / ".git").is_file() else ""
+        own = Path(os.path.realpath(root / words.partition("gitdir:")[2].strip())) if words else None
+        if own is None or own.parent.name != "worktrees":
+            return None
+        back = Path((own / "gitdir").read_text("utf-8").strip())
+        return own.parent.parent if Path(os.path.realpath(back)) == root / ".git" else None
+    except (OSError, ValueError):
+        return None
