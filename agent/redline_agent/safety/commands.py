@@ -21,9 +21,10 @@ _GAP = re.compile(r"[ \t]+|$")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\+?=")
 _QUOTING = re.compile(r"""['"\\]""")
 _SEGMENTS = re.compile(r"[;|&\n(){}`]+")
-_BLANKS = re.compile(r"\$\{?IFS\}?[0-9}]*|[\s<>$,=\[\]]+")
+_BLANKS = re.compile(r"[\s<>$,=\[\]]+")
+_FIELD_SEPARATOR = re.compile(r"\$\{IFS[^}]*\}|\$IFS")
 _REDIRECT = re.compile(r"(?:&|\d*)>{1,2}[|&]?\s*([^\s;|&<>]*)")
-_HARMLESS_TARGET = re.compile(r"\d+|-|/dev/(?:null|stdout|stderr)|[A-Za-z0-9_][A-Za-z0-9_./-]*")
+_HARMLESS_TARGET = re.compile(r"\d+|-|/dev/(?:null|stdout|stderr)|(?:/tmp/)?[A-Za-z0-9_.][A-Za-z0-9_./-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def mentions(text: str, words: tuple[str, ...]) -> bool:
     Broader than what would run, on purpose: it serves denials.
     """
     wanted = [word.casefold() for word in words]
-    for segment in _SEGMENTS.split(_QUOTING.sub("", text)):
+    for segment in _SEGMENTS.split(_FIELD_SEPARATOR.sub(" ", _QUOTING.sub("", text))):
         parts = [part.casefold() for part in _BLANKS.split(segment) if part]
         for at, part in enumerate(parts):
             if part.rsplit("/", 1)[-1] == wanted[0] or part == wanted[0]:

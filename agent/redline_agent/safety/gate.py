@@ -39,6 +39,7 @@ class Standing:
 
 
 NOBODY = Standing()
+_NO_WAY_OUT = "untrusted text and a secret were both read, so nothing goes out"
 
 
 def decide(request: Request, taint: Taint, rules: Rules, standing: Standing) -> Decision:
@@ -50,7 +51,7 @@ def decide(request: Request, taint: Taint, rules: Rules, standing: Standing) -> 
         case Access():
             decision = _on_file(request, rules)
         case Command():
-            decision = _on_command(request, rules, standing)
+            decision = _on_command(request, taint, rules, standing)
         case Connect():
             decision = _on_connection(request, taint, rules)
         case Server():
@@ -109,11 +110,13 @@ def _on_file(request: Access, rules: Rules) -> Decision:
     return Decision("allow", "files", "inside the workspace; edits go to the overlay")
 
 
-def _on_command(request: Command, rules: Rules, standing: Standing) -> Decision:
+def _on_command(request: Command, taint: Taint, rules: Rules, standing: Standing) -> Decision:
     if not standing.trusted:
         return Decision("block", "untrusted", "nothing of this folder runs before the user trusts it")
     if has_controls(request.text):
         return Decision("block", "control-characters", "it has control or invisible characters")
+    if taint.tainted and taint.secret and rules.hosts and _names_a_host(request.text, rules):
+        return Decision("block", "secret-and-tainted", _NO_WAY_OUT)
     if request.sandbox:
         return Decision("allow", "sandbox", f"it runs in the sandbox ({request.sandbox}), where it reaches nothing")
     danger = hazard(request.text)
@@ -122,6 +125,11 @@ def _on_command(request: Command, rules: Rules, standing: Standing) -> Decision:
     if _granted(request, rules):
         return Decision("allow", "granted", "your settings allow exactly these words")
     return Decision("ask", "unsandboxed", "there is no sandbox here, so it can reach what you can")
+
+
+def _names_a_host(text: str, rules: Rules) -> bool:
+    """Whether a command speaks of the network; the proxy lets nothing through either way."""
+    return "://" in text or any(line.words[0].lstrip("*.") in text for line in rules.allow if line.kind == "net")
 
 
 def _on_connection(request: Connect, taint: Taint, rules: Rules) -> Decision:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ HEAD_BYTES, TAIL_BYTES = 24_000, 16_000
 """What is kept of a command's output, which may be endless."""
 REAP_S_MAX = 5.0
 GENTLE_S_MAX = 1.5
+DRAIN_S_MAX = 0.5
 WATCH_EVERY_S = 0.25
 _KEPT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "VIRTUAL_ENV")
 
@@ -175,22 +177,23 @@ async def _started(start: Start, *, own_errors: bool) -> asyncio.subprocess.Proc
 
 
 async def _reaped(process: asyncio.subprocess.Process, *, gently: bool = False) -> None:
-    """Kill the tree when it still runs, and wait until it is gone."""
-    if process.returncode is not None:
-        return
-    if gently:
+    """Kill the tree when it still runs, wait until it is gone, and let go of its pipes."""
+    if process.returncode is None and gently:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        for _ in range(int(GENTLE_S_MAX / 0.02)):
-            if process.returncode is not None:
-                return
+        until = time.monotonic() + GENTLE_S_MAX
+        while process.returncode is None and time.monotonic() < until:
             await asyncio.sleep(0.02)
-    _kill(process)
+    if process.returncode is None:
+        _kill(process)
     with contextlib.suppress(Exception):
-        async with asyncio.timeout(REAP_S_MAX):
+        async with asyncio.timeout(REAP_S_MAX if process.returncode is None else DRAIN_S_MAX):
             # wait() alone can hang: a pipe that is full and that nobody reads is never seen to end
             await together(_emptied(process.stdout), _emptied(process.stderr))
             await process.wait()
+    transport: asyncio.SubprocessTransport | None = getattr(process, "_transport", None)
+    if transport is not None:  # what was left behind may hold the pipes open: they are closed on this side
+        transport.close()
 
 
 async def _talk(process: asyncio.subprocess.Process, stdin: bytes) -> tuple[bytes, bytes]:

@@ -62,6 +62,7 @@ class Run(Tool[RunInput]):
         output = context.shown(ran.out.decode("utf-8", "replace"))
         how = f"exit code {ran.code}" if not ran.stopped else f"stopped: {ran.stopped}"
         where = "" if command.sandbox else "\nIt ran without a sandbox, over a copy of the workspace."
+        where += _network(bench)
         text = f"{how}{where}{_changed(harvest)}\n{output.rstrip()}".rstrip()
         count = f", {plural(len(harvest.taken), 'file')} changed" if harvest.taken else ""
         return Outcome(text, f"{shown}: {how}{count}", label=Label(source="command", detail=f"`{shown}`"))
@@ -71,6 +72,14 @@ def _bench(context: ToolContext) -> Workbench:
     if context.workbench is None:
         raise ToolError("There is no place to run commands in.")
     return context.workbench
+
+
+def _network(bench: Workbench) -> str:
+    if bench.proxy is None:
+        return ""
+    lines = [f"\nConnected to {name}" for name in dict.fromkeys(bench.proxy.reached)]
+    lines += [f"\nNot connected to {one_line(name)}: {one_line(why, 200)}" for name, why in bench.proxy.refused.items()]
+    return "".join(lines[:_LEFT_SHOWN_MAX])
 
 
 def _changed(harvest: Harvest) -> str:

@@ -137,6 +137,8 @@ def changes_in_upper(upper: Path, skip: Skip, known: dict[str, Signature]) -> It
                 kept.append(name)
                 if _opaque(f"{here}/{name}") and _is_new(prefix + name + "/", status, known):
                     yield Wrote(prefix + name, "replaced-folder")
+            elif _is_new(prefix + name, status, known):
+                yield _file(upper, prefix + name, status)  # a link to a folder
         folders[:] = kept
         for name in sorted(files):
             path = prefix + name
@@ -250,7 +252,8 @@ def _tree(root: Path, hidden: frozenset[str], skip: Skip = None) -> Iterator[tup
             for name in folders
             if not (base == "." and name in LINKED) and prefix + name not in hidden and not _skips(skip, prefix + name)
         ]
-        for name in files:
+        links = [name for name in folders if stat.S_ISLNK(os.lstat(name, dir_fd=handle).st_mode)]
+        for name in (*files, *links):
             path = prefix + name
             if path not in hidden:
                 with suppress(OSError):

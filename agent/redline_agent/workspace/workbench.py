@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from redline_agent.safety.requests import Access, Command, text_digest
 from redline_agent.safety.sandbox import cgroup
 from redline_agent.safety.sandbox.bubblewrap import MASKS_MAX, Bubblewrap
 from redline_agent.safety.sandbox.layers import Found, Opened, env_for, find_layer, start
+from redline_agent.safety.sandbox.proxy import ENVIRONMENT, Lookup, Proxy, look_up
 from redline_agent.safety.sandbox.sight import SCRATCH_BYTES_MAX, Scratch, Sight
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.materialise import Copy, Signature, Wrote, changes_in_upper, put, put_deleted, take_away
@@ -46,7 +49,11 @@ class Harvest:
 class Workbench:
     """Runs permitted commands over one run's overlay."""
 
-    def __init__(self, overlay: Overlay, keeper: Keeper, scratch: Path, *, found: Found | None = None) -> None:
+    def __init__(
+        self, overlay: Overlay, keeper: Keeper, scratch: Path, *, found: Found | None = None, lookup: Lookup = look_up
+    ) -> None:
+        self.proxy: Proxy | None = None
+        self._look_up = lookup
         self._overlay = overlay
         self._keeper = keeper
         self._scratch = Scratch(scratch)
@@ -84,7 +91,7 @@ class Workbench:
         layer = self.found.layer
         words = plain_words(text) if layer is None else None
         shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"  # noqa: PTH110
-        env = env_for(layer, self._sight(folder, (), ()))
+        env = env_for(layer, self._sight(folder, (), ())) | (ENVIRONMENT if self._networked else {})
         texts = self._texts()
         files = text_digest("\0".join(f"{path}\0{text_digest(repr(texts[path]))}" for path in sorted(texts)))
         return Command(text, words or (shell, "-c", text), folder, tuple(sorted(env.items())), files, self.found.name)
@@ -124,13 +131,37 @@ class Workbench:
         """Run a permitted command over the overlay as it is now; raises PermitRefused, ToolError."""
         sight = await asyncio.to_thread(self._prepare, command)
         opened = Opened()
+        watch = _Size(self._scratch.root).over
         try:
-            begun = start(self.found.layer, sight, command, opened, self._group)
-            return await run_command(
-                command, permit, begun, timeout_s=timeout_s, watch=_Size(self._scratch.root).over, report=report
-            )
+            if not self._networked:
+                begun = start(self.found.layer, sight, command, opened, self._group)
+                return await run_command(command, permit, begun, timeout_s=timeout_s, watch=watch, report=report)
+            async with self._way_out() as channel:
+                begun = start(self.found.layer, sight, command, opened, self._group, channel)
+                return await run_command(command, permit, begun, timeout_s=timeout_s, watch=watch, report=report)
         finally:
             opened.close()
+
+    @property
+    def _networked(self) -> bool:
+        """Whether commands get a way to the hosts that the user granted: only where the sandbox has a network of its
+        own.
+        """
+        return self._keeper.rules.hosts and isinstance(self.found.layer, Bubblewrap)
+
+    @asynccontextmanager
+    async def _way_out(self) -> AsyncGenerator[int]:
+        ours, theirs = socket.socketpair()
+        self.proxy = Proxy(self._keeper, self._look_up)
+        serving = asyncio.create_task(self.proxy.serve(ours))
+        try:
+            yield theirs.fileno()
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            await self.proxy.close()
+            ours.close()
+            theirs.close()
 
     def _prepare(self, command: Command) -> Sight:
         files, folders = self._secrets.now()
@@ -209,6 +240,9 @@ class Workbench:
                 for path in overlay.walk(wrote.path)
                 if path.startswith(wrote.path + "/") and not os.path.lexists(upper / path)
             ]
+        if overlay.resolver.is_dir(wrote.path):  # a file or link in the place of a folder
+            gone = [path for path in overlay.walk(wrote.path) if path.startswith(wrote.path + "/")]
+            return [wrote, *(Wrote(path, "deleted") for path in gone)]
         return [wrote]
 
     def _take(self, wrote: Wrote, origin: Origin, began_s: float) -> str:

@@ -21,7 +21,7 @@ MASKS_MAX = 2_000
 """bwrap takes some thousands of arguments; a folder with more secrets than this gets no commands."""
 
 LIMITS = f'ulimit -c 0; ulimit -f {FILE_SIZE_BYTES_MAX // 512}; ulimit -u {PROCESSES_MAX} 2>/dev/null; exec "$@"'
-"""Limits are set inside: the count of processes is the user namespace's own there."""
+"""Where there is no control group the limits are set inside: the count of processes is the user namespace's own there."""
 
 
 @cache
@@ -55,8 +55,7 @@ class Bubblewrap:
         args += ["--disable-userns", "--new-session", "--die-with-parent", "--cap-drop", "ALL", "--hostname", "sandbox"]
         for path in sight.places.system:
             args += ["--symlink", os.readlink(path), str(path)] if path.is_symlink() else _read_only(path)  # noqa: PTH115
-        for path in sight.places.etc:
-            args += _read_only(path)
+        args += ["--ro-bind", str(sight.scratch.etc), "/etc"]
         tmp, home = str(sight.scratch.tmp), str(sight.places.home)
         args += ["--proc", "/proc", "--dev", "/dev", "--bind", tmp, "/tmp", "--bind", tmp, "/var/tmp"]  # noqa: S108
         args += ["--bind", str(sight.scratch.home), home]

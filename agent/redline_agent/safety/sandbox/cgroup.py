@@ -12,11 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from redline_agent.safety.sandbox.sight import MEMORY_BYTES_MAX, PROCESSES_MAX
+from redline_agent.safety.sandbox.sight import FILE_SIZE_BYTES_MAX, MEMORY_BYTES_MAX, PROCESSES_MAX
 
 _MOUNT = Path("/sys/fs/cgroup")
-JOIN = 'for group in $REDLINE_GROUPS; do echo $$ > "$group/cgroup.procs"; done; unset REDLINE_GROUPS; exec "$@"'
-"""A shell line that joins the groups and becomes the command."""
+JOIN = (
+    'for group in $REDLINE_GROUPS; do echo $$ > "$group/cgroup.procs" || exit 126; done; unset REDLINE_GROUPS; '
+    f'ulimit -c 0; ulimit -f {FILE_SIZE_BYTES_MAX // 512}; exec "$@"'
+)
+"""A shell line that joins the groups, sets the other limits and becomes the command."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from redline_agent.safety.sandbox.seatbelt import SANDBOX_EXEC, Seatbelt
 from redline_agent.safety.sandbox.sight import Scratch, Sight, environment
 
 PROBE = Path(__file__).with_name("probe_inside.py")
+NET = Path(__file__).with_name("net_inside.py")
 PROBE_S_MAX = 20.0
 
 Layer = Bubblewrap | Landlock | Seatbelt
@@ -103,15 +104,26 @@ def _write_all(handle: int, data: bytes) -> None:
         at += os.write(handle, data[at : at + 65536])
 
 
-def start(layer: Layer | None, sight: Sight, command: Command, opened: Opened, group: Group) -> process.Start:
-    """Return how a command is started in a layer; without one, by the launcher alone, over the copy."""
+def start(
+    layer: Layer | None, sight: Sight, command: Command, opened: Opened, group: Group, channel: int = -1
+) -> process.Start:
+    """Return how a command is started in a layer; without one, by the launcher alone, over the copy.
+
+    `channel` is a socket by which a sandbox with a network of its own hands its way out to the proxy.
+    """
     env = dict(command.env)
     match layer:
         case Bubblewrap():
+            sight.scratch.copy_etc(sight.places.etc)
             arguments = b"\0".join(each.encode() for each in layer.arguments(sight, env)) + b"\0"
             wrapped = opened.file(arguments), opened.file(layer.filter())
-            argv = (layer.bwrap, "--args", str(wrapped[0]), "--seccomp", str(wrapped[1]), "--", "/bin/sh", "-c")
-            argv = (*argv, bubblewrap.LIMITS, "sh", *command.argv)
+            argv = (layer.bwrap, "--args", str(wrapped[0]), "--seccomp", str(wrapped[1]), "--")
+            if not group.folders:
+                argv = (*argv, "/bin/sh", "-c", bubblewrap.LIMITS, "sh")
+            if channel >= 0:
+                argv = (*argv, sys.executable, "-I", "-S", "-c", NET.read_text("utf-8"), str(channel))
+                wrapped = (*wrapped, channel)
+            argv = (*argv, *command.argv)
             outer = {"PATH": "/usr/bin:/bin", **group.env()}
             return process.Start(group.around(argv), outer, sight.scratch.root, wrapped)
         case Landlock():
