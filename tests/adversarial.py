@@ -14,7 +14,6 @@ from kit import call, finish, lay
 from redline_agent.config import Config, Permissions
 from redline_agent.context.gather import Task
 from redline_agent.deciding import accept, bulk
-
 from redline_agent.journal import Journal
 from redline_agent.models.scripted import ScriptedModel
 from redline_agent.safety.sandbox import layers
@@ -163,7 +162,9 @@ def play(case: dict, root: Path, *, found=None, answer: str = "deny", trusted: b
     act = results[-2]
     seen.text = act.text
     seen.connections = listener.count
-    blocked = act.error and ("Blocked by the rule" in act.text or "outside the workspace" in act.text or "usable path" in act.text)
+    blocked = act.error and (
+        "Blocked by the rule" in act.text or "outside the workspace" in act.text or "usable path" in act.text
+    )
     seen.verdict = "ask" if seen.questions else "block" if blocked else "allow"
     listener.sock.close()
     return seen
@@ -176,5 +177,3 @@ def accept_in_bulk(seen: Seen) -> list:
     if taken:
         accept(seen.workspace, proposal, taken)
     return [item.path for item in proposal.items if item.id not in taken]
-
-

@@ -26,7 +26,9 @@ CASES = [
     for name in ("adversarial", "adversarial_more")
     for case in tomllib.loads((Path(__file__).parent.parent / f"cases/{name}.toml").read_text())["case"]
 ]
-BY_TOOL = [case for case in CASES if next(iter(case["action"])) in ("read", "search", "write", "edit", "move", "delete", "run")]
+BY_TOOL = [
+    case for case in CASES if next(iter(case["action"])) in ("read", "search", "write", "edit", "move", "delete", "run")
+]
 PLAYED = [case for case in BY_TOOL if "race" not in case]
 COMMANDS = [case for case in PLAYED if "run" in case["action"]]
 ELSEWHERE = {
@@ -105,7 +107,9 @@ def test_altered_after_approval(folder):
     ws = workspace(folder)
     ws.memory.trust(ws.resolver.root)
     for found in (None, layers.Found(None)):
-        bench = Workbench(Overlay(ws.resolver), Keeper(ws.rules, ws.resolver.root), folder.parent / "scratch", found=found)
+        bench = Workbench(
+            Overlay(ws.resolver), Keeper(ws.rules, ws.resolver.root), folder.parent / "scratch", found=found
+        )
 
         async def go(bench=bench):
             await bench.ready()
@@ -193,7 +197,11 @@ def test_untrusted_project_runs_nothing(folder):
     bomb = f"import os; os.system('touch {marker}')\n"
     lay(folder, {".ropeproject/config.py": bomb, "conftest.py": bomb, "sitecustomize.py": bomb})
     lay(folder, {".git/config": f"[core]\n\tfsmonitor = touch {marker}\n", "a.py": "def f():\n    return 1\n"})
-    script = [call("rename_symbol", path="a.py", old="f", new="g"), call("run", command="git status; pytest -q"), finish()]
+    script = [
+        call("rename_symbol", path="a.py", old="f", new="g"),
+        call("run", command="git status; pytest -q"),
+        finish(),
+    ]
     run, events, _ = play(folder, script)
     assert [error for error, _ in results(events)] == [False, True, False]
     assert run.proposal
@@ -201,7 +209,12 @@ def test_untrusted_project_runs_nothing(folder):
 
 
 def test_workspace_config_cannot_allow_but_can_deny(folder):
-    lay(folder, {".redline/config.toml": '[permissions]\nallow = ["run: *", "net: *"]\ndeny = ["run: curl"]\n[limits]\nturns_max = 3\n[proof]\ntests = "./x"\n'})
+    lay(
+        folder,
+        {
+            ".redline/config.toml": '[permissions]\nallow = ["run: *", "net: *"]\ndeny = ["run: curl"]\n[limits]\nturns_max = 3\n[proof]\ntests = "./x"\n'
+        },
+    )
     ws = workspace(folder)
     run = ws.new_run(Task("x"), _Named(), Config())
     assert ws.rules.allow == ()

@@ -90,6 +90,13 @@ class Resolver:
                 links = 1  # package managers link from one store
         return Access(effect, path, links=links, place=place)
 
+    def names(self, path: str) -> int:
+        """Return how many names a resolved path's file has on the disk, 0 when there is none."""
+        try:
+            return os.lstat(self.root / path).st_nlink
+        except OSError:
+            return 0
+
     # ---- reading
 
     def read_bytes(self, path: str) -> bytes | None:

@@ -91,7 +91,12 @@ class ToolContext:
 
     def readable(self, folder: str) -> list[str]:
         """Files beneath a folder that may be read."""
-        return [path for path in self.overlay.walk(folder) if self.allowed("read", path)]
+        return [
+            path
+            for path in self.overlay.walk(folder)
+            if self.allowed("read", path)
+            and (self.overlay.resolver.names(path) < 2 or self.keeper.allowed(self.access("read", path)))
+        ]
 
     def see(self, path: str) -> Seen:
         """Return a file's text and remember that it was read; raises PathRefused, FileRefused."""

@@ -225,7 +225,9 @@ class Workbench:
     def _changes(self) -> list[Wrote]:
         skip = self._overlay.ignores_folder
         if isinstance(self.found.layer, Bubblewrap) and not self.found.layer.copies:
-            return list(changes_in_upper(self._scratch.upper, skip, self._known))
+            upper = self._scratch.upper
+            gone = [path for path, data in self._laid.items() if data is not None and not os.path.lexists(upper / path)]
+            return [*changes_in_upper(upper, skip, self._known), *(Wrote(path, "deleted") for path in gone)]
         return list(self._copy.changes(skip))
 
     def _single(self, wrote: Wrote) -> list[Wrote]:

@@ -82,6 +82,7 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_ends = [writer]
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), CONNECT_S_MAX)
             method, target, _ = head.split(b"\r\n", 1)[0].decode("ascii").split(" ")
@@ -97,6 +98,7 @@ class Proxy:
                     b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n" + one_line(why, 300).encode() + b"\n"
                 )
                 return
+            open_ends.append(upstream[1])
             self.reached.append(name)
             if method == "CONNECT":
                 writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -106,8 +108,11 @@ class Proxy:
         except (ValueError, OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
         finally:
-            with suppress(OSError):
-                writer.close()
+            for each in open_ends:
+                each.close()
+            for each in open_ends:
+                with suppress(OSError, asyncio.CancelledError):
+                    await each.wait_closed()
 
     async def _allowed(self, host: str, port: int) -> str:
         """Return the address to connect to; raises Blocked, OSError."""
