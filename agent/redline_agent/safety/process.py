@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ HEAD_BYTES, TAIL_BYTES = 24_000, 16_000
 """What is kept of a command's output, which may be endless."""
 REAP_S_MAX = 5.0
 GENTLE_S_MAX = 1.5
+_LOOK_EVERY_S = 0.02
 DRAIN_S_MAX = 0.5
 WATCH_EVERY_S = 0.25
 _KEPT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "VIRTUAL_ENV")
@@ -181,9 +181,10 @@ async def _reaped(process: asyncio.subprocess.Process, *, gently: bool = False) 
     if process.returncode is None and gently:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        until = time.monotonic() + GENTLE_S_MAX
-        while process.returncode is None and time.monotonic() < until:
-            await asyncio.sleep(0.02)
+        for _ in range(int(GENTLE_S_MAX / _LOOK_EVERY_S)):
+            if process.returncode is not None:
+                break
+            await asyncio.sleep(_LOOK_EVERY_S)
     if process.returncode is None:
         _kill(process)
     with contextlib.suppress(Exception):

@@ -21,7 +21,8 @@ MASKS_MAX = 2_000
 """bwrap takes some thousands of arguments; a folder with more secrets than this gets no commands."""
 
 LIMITS = f'ulimit -c 0; ulimit -f {FILE_SIZE_BYTES_MAX // 512}; ulimit -u {PROCESSES_MAX} 2>/dev/null; exec "$@"'
-"""Where there is no control group the limits are set inside: the count of processes is the user namespace's own there."""
+"""Where there is no control group the limits are set inside: the count of processes is the user namespace's own
+there."""
 
 
 @cache
