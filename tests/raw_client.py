@@ -66,7 +66,8 @@ class RawClient:
                 elif "method" in message:
                     self.messages.append(message)
                 else:
-                    self._replies[message["id"]] = message
+                    assert "id" in message, message
+                    self._replies[message["id"] if not isinstance(message["id"], list) else None] = message
                 self._news.notify_all()
             if "method" in message and "id" in message and self.answer:
                 self._respond(message)

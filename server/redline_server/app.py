@@ -341,7 +341,7 @@ def serve(*, log_file: str | None = None, model: str = "") -> int:
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(_on_loop_error)
         try:
-            await transport.pump(reader, server.protocol.receive)
+            await transport.pump(reader, server.protocol.receive, server.protocol.cancelled_early)
         finally:
             await server.finish()
 

@@ -281,11 +281,8 @@ def test_what_detect_secrets_finds_by_shape_is_found(name, pattern):
             continue
         if len(key) < 18 and name not in ("BasicAuthDetector", "JwtTokenDetector", "SlackDetector"):
             continue  # shorter than any vendor's real key
-        if (
-            (name == "ArtifactoryDetector"
-            and not re.search(r"\d", text))
-            or (name == "NpmDetector"
-            and "=npm_" in text.replace(" ", ""))
+        if (name == "ArtifactoryDetector" and not re.search(r"\d", text)) or (
+            name == "NpmDetector" and "=npm_" in text.replace(" ", "")
         ):
             continue  # APActivationPayload is a word of ordinary code; the second matches any word after npm_
         if name == "JwtTokenDetector":
