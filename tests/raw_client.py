@@ -13,7 +13,7 @@ from pathlib import Path
 class RawClient:
     """One `redline serve` (or any server) on pipes. `apply` decides what happens to applyEdit requests."""
 
-    def __init__(self, cwd: Path, *, command=None, env=None, answer=True):
+    def __init__(self, cwd: Path, *, command=None, env=None, answer=True, left=()):
         command = command or [sys.executable, "-m", "redline_server", "serve"]
         self.process = subprocess.Popen(
             command,
@@ -29,6 +29,7 @@ class RawClient:
             },
         )
         self.answer = answer
+        self.left = left  # requests that the test answers itself
         self.messages = []
         self.requests = []
         self.documents = {}
@@ -69,7 +70,7 @@ class RawClient:
                     assert "id" in message, message
                     self._replies[message["id"] if not isinstance(message["id"], list) else None] = message
                 self._news.notify_all()
-            if "method" in message and "id" in message and self.answer:
+            if "method" in message and "id" in message and self.answer and message["method"] not in self.left:
                 self._respond(message)
 
     def _respond(self, message):

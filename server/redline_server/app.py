@@ -21,7 +21,6 @@ from pygls.lsp.server import LanguageServer
 from redline_agent.config import Config, state_dir
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.models.names import default_model
-from redline_agent.text import escape_hidden
 from redline_agent.version import VERSION
 from redline_agent.workspace.proposal import FileOperation, Hunk
 
@@ -204,7 +203,9 @@ class RedlineServer(LanguageServer):
 
     def _answered(self, run: str, answer: str) -> None:
         """Show a long answer as a read-only Markdown file; what could act in it is escaped."""
-        path = write_read_only(state_dir() / "answers" / f"{run}.md", escape_hidden(answer) + "\n")
+        from redline_agent.defuse import defused  # a Markdown parser, needed only here
+
+        path = write_read_only(state_dir() / "answers" / f"{run}.md", defused(answer) + "\n")
         self.in_background(self.client.show_document(convert.uri_of(path), focus=False))
 
     def proposal_json(self, entry: Entry) -> dict[str, Any]:

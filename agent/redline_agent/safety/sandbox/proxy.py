@@ -27,7 +27,9 @@ CONNECT_S_MAX = 15.0
 BYTES_OUT_MAX = 64 * 2**20
 PORTS = (80, 443)
 
-ENVIRONMENT = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"), f"http://127.0.0.1:{PORT}")
+ENVIRONMENT = dict.fromkeys(
+    ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"), f"http://127.0.0.1:{PORT}"
+)
 
 Lookup = Callable[[str, int], Awaitable[str]]
 
