@@ -35,8 +35,8 @@ def test_no_utils():
     assert [names(p) for p in SOURCES if re.search(r"util|helpers|misc|common", p.stem)] == []
 
 
-LAUNCHER = "agent/redline_agent/safety/sandbox/launcher.py"
-"""Run by `process` as a process of its own: becomes the command."""
+INSIDE = [f"agent/redline_agent/safety/sandbox/{name}.py" for name in ("launcher", "net_inside")]
+"""Run by `process` as processes of their own: they become the command."""
 
 
 def test_only_safety_starts_processes():
@@ -44,7 +44,7 @@ def test_only_safety_starts_processes():
         r"create_subprocess|subprocess\.(run|Popen|call)|os\.(system|popen|exec|spawn|fork)|\.start_io\("
     )
     found = {names(path) for path in SOURCES if starting.search(path.read_text())}
-    assert found == {"agent/redline_agent/safety/process.py", LAUNCHER, "server/redline_server/tour.py"}
+    assert found == {"agent/redline_agent/safety/process.py", *INSIDE, "server/redline_server/tour.py"}
 
 
 def test_only_the_issuer_makes_permits():

@@ -30,6 +30,12 @@
 When nil, the first provider with a key, else the built-in engine."
   :type '(choice (const nil) string) :risky t)
 
+(defcustom redline-permissions nil
+  "What the agent may do without a question, after one, or never.
+A plist of :allow, :ask and :deny.
+Each is a vector of lines such as \"run: pytest -q\"."
+  :type '(choice (const nil) plist) :risky t)
+
 (defface redline-hunk '((t :inherit diff-changed)) "Lines that a pending hunk would change.")
 
 (defvar redline-mode)
@@ -81,7 +87,9 @@ When nil, the first provider with a key, else the built-in engine."
            :clientInfo (list :name "redline.el" :version "0.1.0")
            :rootUri (redline--uri root)
            :workspaceFolders (vector (list :uri (redline--uri root) :name (file-name-nondirectory (directory-file-name root))))
-           :initializationOptions (list :redline (append '(:client t) (when redline-model (list :model redline-model))))
+           :initializationOptions (list :redline (append '(:client t)
+                                                         (when redline-model (list :model redline-model))
+                                                         (when redline-permissions (list :permissions redline-permissions))))
            :capabilities
            '(:workspace (:applyEdit t :workspaceEdit (:documentChanges t))
              :textDocument (:hover (:contentFormat ["plaintext"]) :publishDiagnostics nil)
@@ -161,6 +169,12 @@ Call ON-RESULT with the answer."
      (let* ((titles (mapcar (lambda (action) (plist-get action :title)) (plist-get params :actions)))
             (answer (completing-read (concat (plist-get params :message) " ") titles nil t nil nil (car titles))))
        (list :title answer)))
+    ('redline/permission
+     (let* ((answers (append (plist-get params :answers) nil))
+            (prompt (format "Redline asks for leave to %s (%s) " (plist-get params :what) (plist-get params :why))))
+       (list :decision (condition-case nil
+                           (completing-read prompt answers nil t nil nil (car answers))
+                         (quit "deny")))))
     ('window/workDoneProgress/create nil)
     (_ (jsonrpc-error :code -32601 :message "Not supported"))))
 
@@ -307,6 +321,12 @@ All of it is refused when any version is not the buffer's."
                      (seq-doseq (run runs)
                        (unless (plist-get run :outcome)
                          (redline-command "redline.cancel" (list :runId (plist-get run :runId))))))))
+
+(defun redline-trust ()
+  "Let commands and tests of this buffer's folder run, in the sandbox."
+  (interactive)
+  (when (yes-or-no-p "Let Redline run commands of this folder, in a sandbox? ")
+    (redline-command "redline.trust" (list :uri (redline--uri buffer-file-name)))))
 
 (defun redline-revert ()
   "Take back what was accepted."

@@ -73,6 +73,7 @@ def test_case_in_the_sandbox(case, folder):
 LAYERS = {f"{layer.name}{'-over-a-copy' if layer.copies else ''}": layer for layer in reversed(layers.candidates())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", COMMANDS, ids=lambda c: c["id"])
 @pytest.mark.parametrize("layer", [name for name in LAYERS if "over-a-copy" in name])
 def test_case_in_the_other_layers(layer, case, folder):

@@ -1,6 +1,20 @@
+import json
+
 import pytest
 
 from editors import A_PY, B_PY
+
+
+@pytest.fixture
+def asking(tmp_path):
+    """A model that asks for leave to read a file beside the workspace."""
+    (tmp_path / "beside.txt").write_text("beside\n")
+    script = [
+        {"calls": [{"tool": "read", "args": {"path": str(tmp_path / "beside.txt")}}]},
+        {"calls": [{"tool": "finish", "args": {"summary": "It ended."}}]},
+    ]
+    (tmp_path / "asking.json").write_text(json.dumps(script))
+    return f"scripted:{tmp_path / 'asking.json'}"
 
 
 @pytest.fixture

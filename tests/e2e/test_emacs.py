@@ -162,3 +162,33 @@ def test_redline_el_compiles_without_a_warning(emacs, tmp_path):
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+ASKED = r"""
+(let (out prompt offered)
+  (setq redline-command (list py "-m" "redline_server" "serve" "--model" (getenv "ASKING")))
+  (advice-add 'completing-read :override
+              (lambda (p choices &rest _) (setq prompt p offered choices) (getenv "ANSWER")))
+  (require 'redline)
+  (find-file "a.py") (python-mode) (redline-mode 1)
+  (redline-ask "read the file beside")
+  (let (run)
+    (until (lambda ()
+             (redline-command "redline.runs" nil (lambda (runs) (setq run (elt runs 0))))
+             (accept-process-output nil 0.2)
+             (and run (plist-get run :outcome)))
+           30)
+    (push (append offered nil) out)
+    (push prompt out)
+    (push (length (plist-get run :refusals)) out))
+  (nreverse out))
+"""
+
+
+@pytest.mark.parametrize(("answer", "refusals"), [("once", 0), ("deny", 1)])
+def test_leave_is_asked_for_with_the_safe_answer_first(emacs, project, asking, answer, refusals, tmp_path):
+    env = {"ASKING": asking, "ANSWER": answer, "REDLINE_STATE_DIR": str(tmp_path / "state")}
+    offered, prompt, refused = batch(emacs, project, ASKED, **env)
+    assert offered == ["deny", "once", "session", "always"]
+    assert "asks for leave to read" in prompt
+    assert refused == refusals

@@ -168,3 +168,22 @@ def test_by_configuration_alone(nvim, project):
     nvim.command("undo")
     assert nvim.current.buffer[4] == "def foo(x):"
     assert (project / "a.py").read_text() == A_PY
+
+
+@pytest.mark.parametrize(("answer", "allowed"), [("once", True), ("deny", False), ("", False)])
+def test_leave_is_asked_for_with_the_safe_answer_first(nvim, project, asking, answer, allowed):
+    nvim.exec_lua(
+        "choices = {}; local answer = ...; vim.ui.select = function(items, o, done) choices = items; prompt = o.prompt;"
+        " vim.schedule(function() done(answer ~= '' and answer or nil) end) end",
+        answer,
+    )
+    command = [sys.executable, "-m", "redline_server", "serve", "--model", asking]
+    nvim.exec_lua("require('redline').setup({cmd = {...}})", *command)
+    nvim.command(f"edit {project}/a.py")
+    until(nvim, "local c = vim.lsp.get_clients({name = 'redline'})[1]; return c and c.initialized")
+    nvim.command("Redline read the file beside")
+    ask = "require('redline').command('redline.runs', {}, function(runs) run = runs[1] end)"
+    run = until(nvim, f"{ask} return run and run.outcome and run.outcome ~= vim.NIL and run")
+    assert nvim.exec_lua("return choices") == ["deny", "once", "session", "always"]
+    assert "asks for leave to read" in nvim.exec_lua("return prompt")
+    assert (run["refusals"] == []) == allowed, run

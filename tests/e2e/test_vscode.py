@@ -98,7 +98,7 @@ def test_settings_in_code_and_in_the_extension_agree():
     from redline_agent.limits import Limits
 
     properties = json.loads((EXTENSION / "package.json").read_text())["contributes"]["configuration"]["properties"]
-    assert set(properties) == {"redline.command", "redline.model", "redline.limits"}
+    assert set(properties) == {"redline.command", "redline.model", "redline.limits", "redline.permissions"}
     assert set(properties["redline.limits"]["properties"]) == {field.name for field in fields(Limits)}
 
 
@@ -115,7 +115,7 @@ def free_port():
         return s.getsockname()[1]
 
 
-def test_ask_review_undo_in_vs_code(vsix, other_vsix, chromium, code_server, project, tmp_path):
+def test_ask_review_undo_in_vs_code(vsix, other_vsix, chromium, code_server, project, asking, tmp_path):
     home = tmp_path / "home"
     settings = {
         "redline.command": [sys.executable, "-m", "redline_server", "serve"],
@@ -168,13 +168,13 @@ def test_ask_review_undo_in_vs_code(vsix, other_vsix, chromium, code_server, pro
             shots.mkdir(exist_ok=True)
             done = subprocess.run(
                 [code_server[0], "drive.js"], cwd=E2E, capture_output=True, text=True, timeout=600,
-                env={**env, "WS": str(project), "PORT": str(port), "CHROMIUM": chromium, "SHOTS": str(shots)},
+                env={**env, "WS": str(project), "PORT": str(port), "CHROMIUM": chromium, "SHOTS": str(shots), "ASKING": asking},
             )  # fmt: skip
         finally:
             server.terminate()
             server.wait(20)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-2000:]}\nscreenshots: {shots}"
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 9
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 10
     assert (shots / "pending-proposal.png").stat().st_size > 20_000
 
 

@@ -9,6 +9,7 @@ local proposals = {} ---@type table<string, table> run id -> proposal, as the se
 ---@field cmd? string[] how to start the server; default { 'redline', 'serve' }
 ---@field model? string such as 'anthropic:claude-sonnet-5-5' or 'builtin'
 ---@field limits? table<string, number> turns_max, tokens_max, cost_usd_max, minutes_max
+---@field permissions? table<string, string[]> allow, ask, deny: lines such as 'run: pytest -q'
 ---@field lenses? boolean show accept and reject above hunks; default true
 
 local function notify(text, level)
@@ -169,6 +170,39 @@ function M.revert()
   notify('nothing was accepted yet', vim.log.levels.WARN)
 end
 
+---Let commands and tests of this buffer's folder run, in the sandbox.
+function M.trust()
+  local uri = vim.uri_from_bufnr(0)
+  vim.ui.select({ 'No', 'Trust it' }, { prompt = 'Let Redline run commands of this folder, in a sandbox?' }, function(choice)
+    if choice == 'Trust it' then
+      M.command('redline.trust', { uri = uri })
+    end
+  end)
+end
+
+local TITLES = {
+  deny = 'Deny',
+  once = 'Allow once',
+  session = 'Allow for this session',
+  always = 'Always allow in this folder',
+}
+
+---Answer the server's request for leave; the safe answer comes first, and leaving means it too.
+local function on_permission(_, leave)
+  local co = coroutine.running()
+  vim.ui.select(leave.answers, {
+    prompt = ('Redline asks for leave to %s\n%s'):format(leave.what, leave.why),
+    format_item = function(answer)
+      return TITLES[answer] or answer
+    end,
+  }, function(choice)
+    vim.schedule(function()
+      coroutine.resume(co, { decision = choice or 'deny' })
+    end)
+  end)
+  return coroutine.yield()
+end
+
 ---For a status line: "3 pending", or "".
 function M.status()
   local count = 0
@@ -194,6 +228,7 @@ local function commands()
   create('RedlineNext', M.next, { desc = 'Go to the next pending hunk' })
   create('RedlineDiff', M.diff, { desc = 'Show the proposed text beside this buffer' })
   create('RedlineCancel', M.cancel, { desc = 'Cancel Redline runs' })
+  create('RedlineTrust', M.trust, { desc = 'Let commands of this folder run, in the sandbox' })
   create('RedlineRevert', M.revert, { desc = 'Take back what was accepted' })
 end
 
@@ -212,12 +247,13 @@ function M.setup(options)
   vim.lsp.config(NAME, {
     cmd = options.cmd or { 'redline', 'serve' },
     root_markers = { '.git', '.hg', 'pyproject.toml', 'package.json', 'go.mod', 'Cargo.toml' },
-    init_options = { redline = { client = true, model = options.model, limits = options.limits } },
+    init_options = { redline = { client = true, model = options.model, limits = options.limits, permissions = options.permissions } },
     handlers = {
       ['redline/proposal'] = function(_, proposal)
         proposals[proposal.runId] = proposal
         vim.api.nvim_exec_autocmds('User', { pattern = 'RedlineProposal', modeline = false })
       end,
+      ['redline/permission'] = on_permission,
       ['redline/status'] = function() end,
       ['redline/session'] = function() end,
     },

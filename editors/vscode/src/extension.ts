@@ -46,6 +46,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     "redline.ui.cancel": cancel,
     "redline.ui.revert": revert,
     "redline.ui.setModel": setModel,
+    "redline.ui.trust": trust,
     "redline.ui.doctor": doctor,
     "redline.ui.restart": restart,
   };
@@ -88,7 +89,7 @@ async function start(): Promise<void> {
   const server: ServerOptions = { command, args, options: { cwd: vscode.workspace.workspaceFolders?.[0]?.uri.fsPath } };
   const options: LanguageClientOptions = {
     documentSelector: [{ scheme: "file" }],
-    initializationOptions: { redline: { client: true, model: own("model", ""), limits: own("limits", {}) } },
+    initializationOptions: { redline: { client: true, model: own("model", ""), limits: own("limits", {}), permissions: own("permissions", {}) } },
     outputChannelName: "Redline",
     markdown: { isTrusted: false, supportHtml: false },
   };
@@ -105,6 +106,7 @@ async function start(): Promise<void> {
       showStatus();
     }
   });
+  client.onRequest("redline/permission", askForLeave);
   client.onDidChangeState((event) => {
     if (event.newState === State.Stopped) {
       proposals.clear();
@@ -259,6 +261,37 @@ async function setModel(): Promise<void> {
   const model = await vscode.window.showInputBox({ title: "Redline: model", value: status?.model ?? "", prompt: "provider:model, or builtin" });
   if (model) {
     await send("redline.setModel", { model });
+  }
+}
+
+interface Leave {
+  what: string;
+  why: string;
+  answers: string[];
+}
+
+/** Asks in a dialog that must be answered; leaving it, and the button that Enter presses, mean no. */
+async function askForLeave(leave: Leave): Promise<{ decision: string }> {
+  const titles: Record<string, string> = {
+    deny: "Deny",
+    once: "Allow Once",
+    session: "Allow for This Session",
+    always: "Always Allow in This Folder",
+  };
+  const items = leave.answers.map((decision) => ({ title: titles[decision] ?? decision, decision }));
+  const chosen = await vscode.window.showWarningMessage(`Redline asks for leave to ${leave.what}`, { modal: true, detail: leave.why }, ...items);
+  return { decision: chosen?.decision ?? "deny" };
+}
+
+async function trust(): Promise<void> {
+  const folder = vscode.workspace.workspaceFolders?.[0];
+  if (!folder || !client) {
+    throw new Error("no folder is open");
+  }
+  const yes = "Trust Folder";
+  const detail = "Its commands and tests may then be run by the agent, in a sandbox without network where there is one. Nothing is written to your files until you accept it.";
+  if ((await vscode.window.showWarningMessage(`Let Redline run commands of ${folder.name}?`, { modal: true, detail }, yes)) === yes) {
+    await send("redline.trust", { uri: client.code2ProtocolConverter.asUri(folder.uri) });
   }
 }
 
