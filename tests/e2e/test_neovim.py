@@ -180,7 +180,7 @@ def test_leave_is_asked_for_with_the_safe_answer_first(nvim, project, asking, an
     command = [sys.executable, "-m", "redline_server", "serve", "--model", asking]
     nvim.exec_lua("require('redline').setup({cmd = {...}})", *command)
     nvim.command(f"edit {project}/a.py")
-    until(nvim, "local c = vim.lsp.get_clients({name = 'redline'})[1]; return c and c.initialized")
+    until(nvim, "local c = vim.lsp.get_clients({name = 'redline', bufnr = 0})[1]; return c and c.initialized")
     nvim.command("Redline read the file beside")
     ask = "require('redline').command('redline.runs', {}, function(runs) run = runs[1] end)"
     run = until(nvim, f"{ask} return run and run.outcome and run.outcome ~= vim.NIL and run")
