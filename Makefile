@@ -1,12 +1,13 @@
 # make try   the tour, on a fresh machine too        make test   everything, on a fresh machine too
 # make check the quick loop while you work           make clean  forget .venv and what was built
+# make audit known vulnerabilities of what is installed
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: try test check fix bench clean
+.PHONY: try test check fix bench audit clean
 
 try: $(STAMP)
 	@$(BIN)/redline try
@@ -42,6 +43,12 @@ test: $(DEV) check
 
 bench: $(DEV)
 	$(BIN)/python tests/bench/bench.py
+
+audit: $(DEV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --skip-editable
+	cd editors/vscode && npm audit --omit=dev
+	cd tests/e2e/vscode && npm audit
 
 clean:
 	rm -rf $(VENV) build dist editors/vscode/node_modules editors/vscode/dist tests/e2e/node_modules

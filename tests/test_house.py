@@ -137,3 +137,48 @@ def test_the_wheel_holds_exactly_what_is_listed(tmp_path):
     )
     expected = (ROOT / "tests/wheel_files.txt").read_text().splitlines()
     assert held == expected
+
+
+# ---- what is released, and what it is made of
+
+
+def test_every_dependency_says_why():
+    lines = (ROOT / "pyproject.toml").read_text().split("dependencies = [\n")[1].split("\n]")[0].splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if "#" not in line] == []
+
+
+def test_npm_packages_are_pinned_whole_and_those_with_install_scripts_are_known():
+    import json
+
+    scripts = {}
+    for name in ("editors/vscode", "tests/e2e/vscode"):
+        packages = json.loads((ROOT / name / "package-lock.json").read_text())["packages"]
+        loose = [key for key, entry in packages.items() if key and not entry.get("link") and "integrity" not in entry]
+        assert loose == []
+        scripts[name] = {
+            key.removeprefix("node_modules/") for key, entry in packages.items() if entry.get("hasInstallScript")
+        }
+    assert scripts["editors/vscode"] == {"@vscode/vsce-sign", "esbuild"}
+    assert scripts["tests/e2e/vscode"] <= {"argon2", "code-server", "node"}
+
+
+def test_no_shipped_file_is_a_source_map_a_key_or_a_cache():
+    held = (ROOT / "tests/wheel_files.txt").read_text().splitlines()
+    assert not [n for n in held if re.search(r"\.map$|(^|/)\.|__pycache__|\.pem$|\.key$|(^|/)tests?/|node_modules", n)]
+
+
+def test_every_rule_has_its_row():
+    """Each built-in rule and badge is spoken of by a case."""
+    import tomllib
+
+    rules = tomllib.loads((ROOT / "agent/redline_agent/safety/rules.toml").read_text())
+    cases = (ROOT / "tests/cases/paths.toml").read_text() + (ROOT / "tests/cases/adversarial.toml").read_text()
+    assert {rule["id"] for rule in rules["rule"]} == {
+        "secret-files",
+        "control-files",
+        "version-control-internals",
+        "files",
+    }
+    for words in (".env", ".git/hooks", ".git/config", "src/a.py", "Makefile"):
+        assert words in cases

@@ -33,7 +33,7 @@ async def prove(overlay: Overlay) -> list[ProofItem]:
                 "tests",
                 "unavailable",
                 None,
-                "not run: this version has no sandbox for them",
+                "not run: this version proves by syntax and diagnostics; `run` can run them in the sandbox",
             )
         )
     return items

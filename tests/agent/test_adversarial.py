@@ -37,7 +37,10 @@ ELSEWHERE = {
     "client-configuration-cannot-allow", "untrusted-project-runs-nothing", "mcp-command-changed",
     "mcp-description-changed", "mcp-tool-named-like-a-builtin", "approval-replayed", "approval-flood",
 }  # fmt: skip
-"""Cases that a test of their own plays, below or in tests/server/test_approvals.py."""
+"""Cases that a test of their own plays: below, in tests/server/test_approvals.py, the directive in test_session.py.
+
+There is no MCP client in this version: its cases are the gate's alone, and the naming of its tools waits for it.
+"""
 
 
 def test_every_case_is_played():

@@ -482,3 +482,19 @@ def test_a_command_in_a_folder_that_is_not_there_is_told(folder):
     bench = Workbench(Overlay(ws.resolver), Keeper(ws.rules, ws.resolver.root), folder.parent / "scratch")
     with pytest.raises(RedlineError, match="no folder nowhere"):
         bench.command("ls", "nowhere")
+
+
+def test_a_helper_dies_with_redline_even_by_kill_9():
+    mark = f"6{os.getpid()}3"
+    code = f"import asyncio; from pathlib import Path; from redline_agent.safety.process import run_helper; asyncio.run(run_helper(['sleep', '{mark}'], cwd=Path('/'), timeout_s=60))"
+    process = subprocess.Popen([sys.executable, "-c", code])
+
+    def alive():
+        return f"sleep {mark}" in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.replace(
+            code, ""
+        )
+
+    wait_for(alive, 10)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not alive(), 2)

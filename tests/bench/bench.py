@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent)]
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+import safety  # noqa: E402
 from claude_server import ClaudeServer  # noqa: E402
 from raw_client import RawClient  # noqa: E402
 
@@ -210,6 +211,11 @@ def main():
         to_first_request(rounds),
         prompt(),
         journal(),
+        safety.gate(),
+        safety.probe(),
+        safety.commands(max(10, rounds // 3)),
+        safety.masking(),
+        safety.storm(),
     ):
         for what, value, beside, ratio, aim in part:
             print(f"{what:<36} {value:>14}  {beside:<42} {ratio:>6}  {aim:>8}", flush=True)

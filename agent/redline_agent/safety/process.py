@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from redline_agent.errors import ToolError
@@ -76,7 +78,7 @@ async def run_helper(
     Cancelling the caller kills the process tree.
     """
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    process = await _started(Start(tuple(argv), {**kept, **(env or {})}, cwd), own_errors=True)
+    process = await _started(Start((*_dying_with_us(), *argv), {**kept, **(env or {})}, cwd), own_errors=True)
     try:
         async with asyncio.timeout(timeout_s):
             out, err = await _talk(process, stdin)
@@ -85,6 +87,13 @@ async def run_helper(
         raise ToolError(f"It took more than {timeout_s:g} s and was stopped.", hint="Narrow the task.") from error
     finally:
         await _reaped(process)
+
+
+@cache
+def _dying_with_us() -> tuple[str, ...]:
+    """What a helper is started by so that it dies with this process, however that dies (Linux: util-linux has it)."""
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
 
 
 async def run_command(

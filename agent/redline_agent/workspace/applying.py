@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redline_agent.errors import StaleFile, WorkspaceError
-from redline_agent.safety.keeper import permit_to_apply
 from redline_agent.safety.paths import BY_HANDLE, Resolver, folder_beneath
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.requests import Apply, bytes_digest
@@ -35,6 +34,8 @@ class Write:
 
 def accepted(writes: Mapping[str, Write]) -> Permit:
     """Return the permit for writes that the user accepted, bound to their bytes; raises Blocked."""
+    from redline_agent.safety.keeper import permit_to_apply  # the rules, read when first needed
+
     return permit_to_apply(_request(writes))
 
 
@@ -127,6 +128,8 @@ def _umask() -> int:
 
 def move_file(resolver: Resolver, path: str, to: str) -> None:
     """Rename a file that the user accepted to be renamed; refuses to replace another one. Raises Blocked."""
+    from redline_agent.safety.keeper import permit_to_apply  # as above
+
     permit_to_apply(Apply(((path, "-", ""), (to, "", "-"))))
     source, target = resolver.place(path), resolver.place(to)
     if target.exists():

@@ -98,7 +98,7 @@ def _review(
             origins.append(edit.origin)
             blame.edit(edit.text, len(origins) - 1)
     old, new = split_lines(touched.base.text), split_lines(text)
-    named = badge(renames.get(path, path), "", rules)
+    named = badge(renames.get(path, path), "", rules, links=overlay.resolver.names(path))
     review = FileReview(path, touched.base, [])
     for change in changes(old, new):
         made_by = blame.of(change.new_start, change.new_start + len(change.new))

@@ -61,6 +61,7 @@ class Workbench:
         self._found = found
         self._group = cgroup.Group()
         self._made = False
+        self._env: dict[str, str] = {}
         self._laid: dict[str, bytes | None] = {}
         self._known: dict[str, Signature] = {}
         self._copy = Copy(overlay.resolver.root, self._scratch.copy)
@@ -91,10 +92,13 @@ class Workbench:
         layer = self.found.layer
         words = plain_words(text) if layer is None else None
         shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"  # noqa: PTH110
-        env = env_for(layer, self._sight(folder, (), ())) | (ENVIRONMENT if self._networked else {})
+        if not self._env:
+            self._env = env_for(layer, self._sight(folder, (), ())) | (ENVIRONMENT if self._networked else {})
         texts = self._texts()
         files = text_digest("\0".join(f"{path}\0{text_digest(repr(texts[path]))}" for path in sorted(texts)))
-        return Command(text, words or (shell, "-c", text), folder, tuple(sorted(env.items())), files, self.found.name)
+        return Command(
+            text, words or (shell, "-c", text), folder, tuple(sorted(self._env.items())), files, self.found.name
+        )
 
     def _sight(self, cwd: str, files: tuple[str, ...], folders: tuple[str, ...]) -> Sight:
         root = self._overlay.resolver.root

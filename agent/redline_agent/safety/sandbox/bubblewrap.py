@@ -63,7 +63,7 @@ class Bubblewrap:
         libraries = sight.libraries()
         for path in libraries:
             args += _read_only(path)
-        for path in sight.hidden_within([*libraries, *sight.places.system]):
+        for path in sight.hidden():
             args += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", str(sight.scratch.empty), str(path)]
         root = str(sight.root)
         upper, work = str(sight.scratch.upper), str(sight.scratch.work)

@@ -45,7 +45,7 @@ class Seatbelt:
             *(f"(allow file-read* (subpath {_quoted(path)}))" for path in read),
             *(f"(allow file-write* (subpath {_quoted(path)}))" for path in write),
             *(f"(allow file-read* file-write* (literal {_quoted(path)}))" for path in _DEVICES),
-            *(f"(deny file-read* (subpath {_quoted(path)}))" for path in sight.hidden_within(read)),
+            *(f"(deny file-read* (subpath {_quoted(path)}))" for path in sight.hidden()),
             "(deny network*)",
         ]
         return "\n".join(lines) + "\n"

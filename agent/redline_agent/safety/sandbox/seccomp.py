@@ -44,6 +44,7 @@ def supported(arch: str) -> bool:
     return arch in _data()["architecture"]
 
 
+@cache
 def program(arch: str, families: tuple[int, ...]) -> bytes:
     """Return the filter as the array of `struct sock_filter` that bwrap's --seccomp and prctl take."""
     data = _data()

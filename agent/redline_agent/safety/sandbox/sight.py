@@ -112,17 +112,30 @@ class Sight:
     masked_folders: tuple[str, ...] = ()
     shared_git: Path | None = None
 
-    def libraries(self) -> list[Path]:
+    def libraries(self) -> tuple[Path, ...]:
         """Toolchains and libraries to bind, shortest first, without what the system folders or the workspace hold."""
-        found: list[Path] = []
-        for path in sorted(set(self.places.libraries), key=lambda path: len(str(path))):
-            if not any(each in (path, *path.parents) for each in (*self.places.system, self.root, *found)):
-                found.append(path)
-        return found
+        return _shown(self.places, self.root)[0]
 
-    def hidden_within(self, bound: list[Path]) -> list[Path]:
+    def hidden(self) -> tuple[Path, ...]:
         """Protected places that lie inside what is bound."""
-        return [path for path in self.places.protected if any(each in path.parents for each in bound) and path.exists()]
+        return _shown(self.places, self.root)[1]
+
+
+_cache: dict[tuple[int, Path], tuple[tuple[Path, ...], tuple[Path, ...], Places]] = {}
+"""By the identity of the `Places`, of which a process has one or two: this is asked for with every command."""
+
+
+def _shown(places: Places, root: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    known = _cache.get((id(places), root))
+    if known is None:
+        found: list[Path] = []
+        for path in sorted(set(places.libraries), key=lambda path: len(str(path))):
+            if not any(each in (path, *path.parents) for each in (*places.system, root, *found)):
+                found.append(path)
+        bound = (*found, *places.system)
+        hidden = [path for path in places.protected if any(each in path.parents for each in bound) and path.exists()]
+        known = _cache[id(places), root] = (tuple(found), tuple(hidden), places)
+    return known[0], known[1]
 
 
 def environment(sight: Sight, env: Mapping[str, str] = os.environ, *, mounted: bool = True) -> dict[str, str]:
