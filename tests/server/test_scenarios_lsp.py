@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 import txtar
 from kit import disk, lay
-from raw_client import RawClient
+from raw_client import CAPABILITIES, RawClient
+
+TURNS_AWAY = {**CAPABILITIES, "window": {**CAPABILITIES.get("window", {}), "showMessage": {}}}
+"""A client whose user dismisses every question."""
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 
@@ -26,7 +29,7 @@ def test_scenario_through_lsp(name, folder, tmp_path):
         model = f"scripted:{tmp_path / 'script.json'}"
     task = tomllib.loads(files["task.toml"])
     with RawClient(folder, env={"REDLINE_MODEL": model}) as client:
-        client.initialize(folder)
+        client.initialize(folder, capabilities=TURNS_AWAY)
         for path in before:
             client.open(folder / path)
         uri = {"uri": (folder / task["file"]).as_uri()} if "file" in task else {}
