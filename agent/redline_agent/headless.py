@@ -318,7 +318,14 @@ def proposal_json(proposal: Proposal) -> dict[str, Any]:
             for hunk in proposal.hunks
         ],
         "fileOperations": [
-            {"id": op.id, "kind": op.kind, "path": op.path, "newPath": op.new_path or None, "state": op.state}
+            {
+                "id": op.id,
+                "kind": op.kind,
+                "path": op.path,
+                "newPath": op.new_path or None,
+                "badge": op.badge or None,
+                "state": op.state,
+            }
             for op in proposal.operations
         ],
         "proof": [item.as_json() for item in proposal.proof],

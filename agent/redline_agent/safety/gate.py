@@ -7,7 +7,6 @@ exits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,14 +62,6 @@ def decide(request: Request, taint: Taint, rules: Rules, standing: Standing) -> 
     if decision.verdict == "ask" and request.grant_key() in standing.approved:
         return Decision("allow", "approved", "you approved it before", decision.secret)
     return decision
-
-
-def decide_all(
-    requests: Sequence[Request], taint: Taint, rules: Rules, standing: Standing
-) -> list[tuple[Request, Decision]]:
-    """Return each request with its decision, those that block first."""
-    decided = [(request, decide(request, taint, rules, standing)) for request in requests]
-    return sorted(decided, key=lambda pair: pair[1].verdict != "block")
 
 
 def _line(request: Request, lines: tuple[Line, ...]) -> Line | None:
