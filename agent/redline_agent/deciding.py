@@ -30,7 +30,7 @@ def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None
     operations = [op for op in proposal.operations if op.id in wanted and op.state in OPEN]
     for op in operations:
         _plan(op, writes, proposal)
-    write_files(workspace.resolver, writes, accepted(writes))
+    write_files(workspace.resolver, writes, accepted(workspace.resolver, writes))
     for path, hunks in taken.items():
         review = proposal.files[path]
         review.follow(review.sending(hunks))

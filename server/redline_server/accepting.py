@@ -329,4 +329,4 @@ def revertable(review: FileReview, hunk: Hunk) -> bool:
 
 
 def _write(entry: Entry, writes: dict[str, Write]) -> None:
-    write_files(entry.resolver, writes, accepted(writes))
+    write_files(entry.resolver, writes, accepted(entry.resolver, writes))

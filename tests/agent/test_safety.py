@@ -72,7 +72,7 @@ def test_a_folder_swapped_for_a_link_is_noticed(tmp_path):
         ("write", {"path": ".VSCODE/settings.json", "content": "{}"}, "control-files"),
         ("write", {"path": ".git/hooks/pre-commit", "content": "id"}, "control-files"),
         ("write", {"path": ".redline/config.toml", "content": ""}, "control-files"),
-        ("write", {"path": "../main/.git/config", "content": ""}, "outside the workspace"),
+        ("write", {"path": "../main/.git/config", "content": ""}, "control-files"),
         ("move", {"path": "a.py", "to": ".git/hooks/post-checkout"}, "control-files"),
         ("move", {"path": ".env", "to": "env.txt"}, "secret-files"),
         ("delete", {"path": ".git"}, "control-files"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections import deque
@@ -32,6 +33,7 @@ WINDOW_S = 60.0
 WINDOW_QUESTIONS_MAX = 6
 """Questions that one run may ask in a minute; the rest are denied unasked."""
 SHOWN_CHARS_MAX = 2_000
+_BLANKS = re.compile(r"[ \t]{9,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,15 @@ Asker = Callable[[Question], Awaitable[Answer]]
 def question(run: str, request: Request, reason: str, taint: Taint) -> Question:
     """Return the question for a request. Answers for longer are offered only where a digest says all there is."""
     lasting = not isinstance(request, Command) or request.argv == () or _plain(request)
-    shown = escape_hidden(request.shown()).replace("\n", "\\n")
-    cut = f"{shown[:SHOWN_CHARS_MAX]} [and {len(shown) - SHOWN_CHARS_MAX} more characters]"
+    shown = _BLANKS.sub(lambda m: f"[{len(m[0])} blanks]", escape_hidden(request.shown()).replace("\n", "\\n"))
+    whole = len(shown) <= SHOWN_CHARS_MAX
+    answers: tuple[Answer, ...] = ANSWERS if lasting else ("deny", "once")
     why = f"{reason}; asked for {taint.shown()}" if taint.tainted else reason
     return Question(
         run,
-        shown if len(shown) <= SHOWN_CHARS_MAX else cut,
+        shown if whole else f"{shown[:SHOWN_CHARS_MAX]} [and {len(shown) - SHOWN_CHARS_MAX} more characters]",
         escape_hidden(why),
-        ANSWERS if lasting and len(shown) <= SHOWN_CHARS_MAX else ("deny", "once"),
+        answers if whole else ("deny",),  # what cannot be shown whole cannot be allowed
     )
 
 

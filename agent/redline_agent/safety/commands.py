@@ -27,6 +27,12 @@ _REDIRECT = re.compile(r"(?:&|\d*)>{1,2}[|&]?\s*([^\s;|&<>]*)")
 _HARMLESS_TARGET = re.compile(r"\d+|-|/dev/(?:null|stdout|stderr)|(?:/tmp/)?[A-Za-z0-9_.][A-Za-z0-9_./-]*")
 
 
+_PREFIXES = frozenset(
+    ["if", "then", "else", "elif", "do", "while", "until", "!", "time", "command", "exec", "nohup", "sudo"]
+)
+"""Words after which a command still begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hazards:
     """`commands.toml`: what is never done without a sandbox, and which programs execute their arguments."""
@@ -94,9 +100,11 @@ def mentions(text: str, words: tuple[str, ...]) -> bool:
 def hazard(text: str) -> str:
     """Return why this is never done without a sandbox, "" when nothing speaks against asking."""
     data = _hazards()
-    bare = _QUOTING.sub("", text)
+    bare = _FIELD_SEPARATOR.sub(" ", _QUOTING.sub("", text))
     for segment in _SEGMENTS.split(bare):
         parts = segment.split()
+        while parts and parts[0] in _PREFIXES:
+            parts.pop(0)
         while parts and (found := _ASSIGNMENT.match(parts[0])):
             if data.environment.fullmatch(found[1]):
                 return f"it sets {found[1]}, which makes other programs run what it names"
@@ -118,9 +126,18 @@ def hazard(text: str) -> str:
 
 
 def _option(parts: list[str], options: tuple[str, ...]) -> str:
-    return next((option for part in parts for option in options if part == option or part.startswith(option + "=")), "")
+    """The first option that is meant by a part: whole, with its value attached, or shortened."""
+    for part in (part.casefold() for part in parts):
+        name = part.partition("=")[0]
+        short = len(name) > 4 and name.startswith("--")
+        for option in options:
+            known = option.casefold()
+            if part.startswith(known) or (short and known.startswith(name)):
+                return option
+    return ""
 
 
 def runs_its_arguments(words: tuple[str, ...]) -> bool:
     """Whether the program may execute what its arguments say, so that only a grant of the exact words covers it."""
-    return "/" in words[0] or words[0].casefold() in _hazards().executors
+    name = words[0].casefold()
+    return "/" in name or not {name, name.rstrip("0123456789.")}.isdisjoint(_hazards().executors)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from redline_agent.errors import PathRefused
@@ -16,6 +16,7 @@ from redline_agent.safety.approvals import Answer, Asker, Memory, Rate, nobody, 
 from redline_agent.safety.gate import NOBODY, Decision, Standing, decide
 from redline_agent.safety.labels import CLEAN, Taint
 from redline_agent.safety.permits import Permit, issue
+from redline_agent.safety.places import places
 from redline_agent.safety.requests import Access, Apply, Command, Request
 from redline_agent.safety.rules import Rules, built_in_rules
 from redline_agent.text import one_line
@@ -33,9 +34,12 @@ class Blocked(PathRefused):
         self.decision = decision
 
 
-def permit_to_apply(request: Apply) -> Permit:
+def permit_to_apply(request: Apply, root: Path) -> Permit:
     """Return the permit for what the user accepted; raises Blocked for what is never written."""
     decision = decide(request, CLEAN, built_in_rules(), NOBODY)
+    inside = places().beneath(root)
+    if any(path == each or path.startswith(each + "/") for path, _, _ in request.files for each in inside):
+        decision = Decision("block", "protected", "it is a file of your secrets or of the system")
     if decision.verdict != "allow":
         raise Blocked(request, decision)
     return issue(request)
@@ -58,6 +62,14 @@ class Keeper:
     taint: Callable[[], Taint] = field(default=lambda: CLEAN)
     rate: Rate = field(default_factory=Rate)
     trusted: bool | None = None
+    _protected: tuple[str, ...] | None = None
+
+    @property
+    def protected(self) -> tuple[str, ...]:
+        """Protected places of the machine that lie inside the workspace folder, as relative paths; mostly none."""
+        if self._protected is None:
+            self._protected = places().beneath(self.root)
+        return self._protected
 
     def standing(self) -> Standing:
         """Return what the user said before."""
@@ -66,9 +78,14 @@ class Keeper:
 
     def decide(self, request: Request) -> Decision:
         """Return the gate's verdict, without asking anybody."""
+        if isinstance(request, Access) and request.place == "workspace" and self._holds(request.path):
+            request = replace(request, place="protected")
         needs_standing = not isinstance(request, Access) or request.place != "workspace" or request.links > 1
         standing = self.standing() if needs_standing or self.rules.ask else Standing()
         return decide(request, self.taint(), self.rules, standing)
+
+    def _holds(self, path: str) -> bool:
+        return any(path == each or path.startswith(each + "/") for each in self.protected)
 
     def allowed(self, request: Request) -> bool:
         """Whether the gate allows it without a question."""
@@ -102,6 +119,8 @@ class Keeper:
         if too_many:
             return "deny", too_many
         asked = question(self.run, request, decision.reason, self.taint())
+        if asked.answers == ("deny",):
+            return "deny", "it is too long to be shown whole"
         try:
             answer = await asyncio.wait_for(self.ask(asked), ANSWER_S_MAX)
         except TimeoutError:

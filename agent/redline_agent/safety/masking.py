@@ -60,6 +60,11 @@ class SecretIndex:
         self._known = seen
         return tuple(sorted({*files, *self._other_names(files)})), tuple(sorted(hidden))
 
+    def _target(self, name: str) -> list[str]:
+        """What a secret-named link leads to, when that is a file inside."""
+        real = Path(os.path.realpath(self.root / name))
+        return [real.relative_to(self.root).as_posix()] if self.root in real.parents and real.is_file() else []
+
     def _other_names(self, files: list[str]) -> list[str]:
         """Other names in the workspace of secret files, here or at home, that have more than one: a rare, full look."""
         wanted = set(places().linked)
@@ -100,8 +105,8 @@ class SecretIndex:
                     hidden.append(name)
                 elif entry.name not in _SKIPPED:
                     folders.append(name)
-            elif is_secret(name) and not entry.is_symlink():
-                files.append(name)
+            elif is_secret(name):
+                files += [name] if not entry.is_symlink() else self._target(name)
         return _Folder(changed_ns, tuple(files), tuple(hidden), tuple(folders))
 
 

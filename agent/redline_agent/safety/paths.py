@@ -10,20 +10,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
 from redline_agent.errors import FileRefused, PathRefused
 from redline_agent.limits import FILE_BYTES_MAX
+from redline_agent.safety.beneath import BY_HANDLE, open_beneath
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.places import places
 from redline_agent.safety.requests import Access, FileEffect
+from redline_agent.safety.rules import built_in_rules
 
-BY_HANDLE = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "O_DIRECTORY")
-"""Whether folders can be opened one beneath the other; on Windows paths are checked again just before use."""
-
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -77,6 +74,9 @@ class Resolver:
         """Return the request for an effect on a named file: where it really is, and under how many names."""
         path, inside = self._real(name)
         place = "workspace" if inside else places().kind(path)
+        given = os.path.relpath(os.path.normpath(self.root / name), self.root).replace(os.sep, "/")
+        if given != path and not given.startswith("..") and names_a_secret(given):
+            place = "protected"  # a link of a secret's name
         links = 1
         try:
             status = (self.root / path if inside else Path(path)).lstat()
@@ -123,35 +123,14 @@ class Resolver:
         return self.place(path).is_dir()
 
 
+def names_a_secret(path: str) -> bool:
+    """Whether a relative path is, by its name, one of a file of secrets."""
+    return any(rule.id == "secret-files" and rule.speaks_of(path) for rule in built_in_rules().rules)
+
+
 def _of_packages(path: str) -> bool:
     parts = path.split("/")
     return "node_modules" in parts or "site-packages" in parts
-
-
-def open_beneath(root: str | Path, path: str, flags: int, mode: int = 0o600) -> int:
-    """Open a path beneath a folder; a link anywhere on the way is an OSError (ELOOP or ENOTDIR)."""
-    *folders, name = [part for part in path.split("/") if part]
-    if ".." in folders or name == "..":
-        raise OSError(errno.EINVAL, "it has .. in it", path)
-    with folder_beneath(root, folders) as handle:
-        return os.open(name, flags | getattr(os, "O_CLOEXEC", 0), mode, dir_fd=handle)
-
-
-@contextmanager
-def folder_beneath(root: str | Path, folders: list[str], *, create: bool = False) -> Generator[int]:
-    """Give a handle on a folder beneath another, each step opened without following a link."""
-    handle = os.open(root, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
-    try:
-        for folder in folders:
-            if create:
-                with suppress(FileExistsError):
-                    os.mkdir(folder, dir_fd=handle)
-            following = os.open(folder, _FOLDER, dir_fd=handle)
-            os.close(handle)
-            handle = following
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _checked(path: str, opened: Callable[[], int]) -> bytes | None:

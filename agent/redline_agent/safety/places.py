@@ -37,6 +37,10 @@ class Places:
     identities: frozenset[tuple[int, int]]
     linked: frozenset[tuple[int, int]]
 
+    def beneath(self, root: Path) -> tuple[str, ...]:
+        """Return the protected places that lie inside a folder, as relative paths."""
+        return tuple(sorted({each.relative_to(root).as_posix() for each in self.protected if root in each.parents}))
+
     def kind(self, real: str) -> Kind:
         """Return what a real absolute path outside the workspace is."""
         path = Path(real)

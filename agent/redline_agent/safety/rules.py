@@ -6,6 +6,7 @@ A rule of the user's is one line: `run: pytest -q`, `run: git log *`, `read: doc
 
 from __future__ import annotations
 
+import os
 import shlex
 import tomllib
 from collections.abc import Iterable
@@ -71,7 +72,7 @@ class Line:
             case Connect() if self.kind == "net":
                 return self.words[0] == "*" or _host_matches(self.words[0], request)
             case Access():
-                return self._speaks_of_file(request)
+                return self.speaks_of_file(request)
             case Server() if self.kind == "mcp":
                 return self.words[0] in ("*", request.name)
             case _:
@@ -85,7 +86,7 @@ class Line:
             case Connect() if self.kind == "net":
                 return _host_matches(self.words[0], request)
             case Access() if request.effect == "read":
-                return self._speaks_of_file(request)
+                return self._grants_file(request)
             case Server() if self.kind == "mcp":
                 return self.words == (request.name, request.digest)
             case _:
@@ -98,7 +99,16 @@ class Line:
             return words == self.words
         return words[: len(self.words) - 1] == self.words[:-1] and not runs_its_arguments(words)
 
-    def _speaks_of_file(self, request: Access) -> bool:
+    def _grants_file(self, request: Access) -> bool:
+        """A relative pattern grants inside the workspace folder, an absolute one outside it."""
+        outside = request.place != "workspace"
+        words = tuple(word for word in self.words if word.startswith(("/", "~/")) == outside)
+        if outside:
+            words = tuple(os.path.expanduser(word) for word in words)  # noqa: PTH111
+        return bool(words) and replace(self, words=words).speaks_of_file(request)
+
+    def speaks_of_file(self, request: Access) -> bool:
+        """Whether the line's patterns match the file, for its kind of effect."""
         if (self.kind == "read") != (request.effect == "read") or self.kind not in ("read", "write"):
             return False
         patterns = [word.casefold().removeprefix("./") for word in self.words]
@@ -194,4 +204,7 @@ def _badge(entry: dict[str, Any]) -> Badge:
 
 
 def _spec(patterns: list[str]) -> GitIgnoreSpec:
-    return GitIgnoreSpec.from_lines(pattern.casefold() for pattern in patterns)
+    """Match at any depth: a pattern with a slash inside would otherwise hold for the workspace folder alone."""
+    return GitIgnoreSpec.from_lines(
+        f"**/{pattern}".casefold() if "/" in pattern.rstrip("/") else pattern.casefold() for pattern in patterns
+    )

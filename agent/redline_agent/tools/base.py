@@ -104,8 +104,14 @@ class ToolContext:
         decision = self.keeper.decide(request)
         if decision.verdict != "allow" and digest(request) not in self.permits:
             self.keeper.permit(request)
-        self.seen[path] = self.seen.get(path, False) or decision.secret
+        self.note(path, secret=decision.secret)
         return self.overlay.read(path)
+
+    def note(self, path: str, *, secret: bool | None = None) -> None:
+        """Remember that a file was read; whether it is of secrets is the gate's word."""
+        if secret is None:
+            secret = self.keeper.decide(self.access("read", path)).secret
+        self.seen[path] = self.seen.get(path, False) or secret
 
     def shown(self, text: str) -> str:
         """Return the text as a model may see it: secrets by their names, what cannot be seen escaped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redline_agent.safety.requests import Access, Request
+from redline_agent.safety.requests import Request
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
 
@@ -22,7 +22,7 @@ class Delete(Tool[DeleteInput]):
 
     def requests(self, arguments: DeleteInput, context: ToolContext) -> Sequence[Request]:
         """Delete the one path."""
-        return [Access("delete", context.resolve(arguments.path))]
+        return [context.access("delete", arguments.path)]
 
     def title(self, arguments: DeleteInput) -> str:
         """Name the file."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redline_agent.errors import FileRefused
-from redline_agent.safety.requests import Access, Request
+from redline_agent.safety.requests import Request
+from redline_agent.text import unescape_hidden
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 from redline_agent.workspace.matching import replace
 
@@ -27,8 +28,7 @@ class Edit(Tool[EditInput]):
 
     def requests(self, arguments: EditInput, context: ToolContext) -> Sequence[Request]:
         """Read and write the one path."""
-        path = context.resolve(arguments.path)
-        return [context.access("read", arguments.path), Access("write", path)]
+        return [context.access("read", arguments.path), context.access("write", arguments.path)]
 
     def title(self, arguments: EditInput) -> str:
         """Name the file."""
@@ -40,8 +40,9 @@ class Edit(Tool[EditInput]):
         seen = context.overlay.check_fresh(path)
         if seen is None:
             raise FileRefused(f"There is no file {path}.", hint="Use `write` to create it.")
-        old, new = (context.meant(text, seen.file.text) for text in (arguments.old, arguments.new))
-        edited = replace(seen.file.text, old, new)
+        # matched in the text as the model sees it: a part of a secret is not there to be found
+        old, new = (unescape_hidden(text, seen.file.text) for text in (arguments.old, arguments.new))
+        edited = replace(context.masks.masked(seen.file.text), old, new)
         after = context.write(path, edited.text, arguments.reason or "edited by the agent")
         how = "" if edited.how == "exact" else f" (matched by {edited.how})"
         return Outcome(f"Edited {path}{how}; now version {after.version}.", f"edited {path}{how}")

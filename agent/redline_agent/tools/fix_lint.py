@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from redline_agent.safety.requests import Access, Request
+from redline_agent.safety.requests import Request
 from redline_agent.semantics.helper import ask_worker
 from redline_agent.semantics.ruff import Finding, check_paths, fix_texts
 from redline_agent.semantics.scan import parsed
@@ -36,7 +36,7 @@ class FixLint(Tool[FixLintInput]):
 
     def requests(self, arguments: FixLintInput, context: ToolContext) -> Sequence[Request]:
         """Read beneath the path; each file is asked for before it is written."""
-        return [Access("read", context.resolve(arguments.path))]
+        return [context.access("read", arguments.path)]
 
     def title(self, arguments: FixLintInput) -> str:
         """Say which fixes and where."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from redline_agent.errors import FileRefused
-from redline_agent.safety.requests import Access, Request
+from redline_agent.safety.requests import Request
 from redline_agent.text import plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
@@ -27,7 +27,7 @@ class List(Tool[ListInput]):
 
     def requests(self, arguments: ListInput, context: ToolContext) -> Sequence[Request]:
         """Read the folder."""
-        return [Access("read", context.resolve(arguments.path))]
+        return [context.access("read", arguments.path)]
 
     def title(self, arguments: ListInput) -> str:
         """Name the folder."""

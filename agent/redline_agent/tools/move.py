@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redline_agent.safety.requests import Access, Request
+from redline_agent.safety.requests import Request
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
 
@@ -23,8 +23,11 @@ class Move(Tool[MoveInput]):
 
     def requests(self, arguments: MoveInput, context: ToolContext) -> Sequence[Request]:
         """Move the one path, write the other."""
-        path, to = context.resolve(arguments.path), context.resolve(arguments.to)
-        return [Access("read", path), Access("move", path), Access("write", to)]
+        return [
+            context.access("read", arguments.path),
+            context.access("move", arguments.path),
+            context.access("write", arguments.to),
+        ]
 
     def title(self, arguments: MoveInput) -> str:
         """Name both."""

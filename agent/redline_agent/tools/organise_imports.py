@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redline_agent.safety.requests import Access, Request
+from redline_agent.safety.requests import Request
 from redline_agent.semantics.ruff import check_paths, fix_texts
 from redline_agent.semantics.scan import parsed
 from redline_agent.text import plural
@@ -26,7 +26,7 @@ class OrganiseImports(Tool[OrganiseImportsInput]):
 
     def requests(self, arguments: OrganiseImportsInput, context: ToolContext) -> Sequence[Request]:
         """Read beneath the path; each file is asked for before it is written."""
-        return [Access("read", context.resolve(arguments.path))]
+        return [context.access("read", arguments.path)]
 
     def title(self, arguments: OrganiseImportsInput) -> str:
         """Name the path."""

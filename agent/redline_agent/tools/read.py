@@ -62,5 +62,5 @@ def _outside(request: Access, context: ToolContext) -> Seen:
     """A file outside the workspace folder: read once, for the permit that was obtained; it cannot be edited."""
     data = context.overlay.resolver.read_outside(request, context.permitted(request))
     file = decode(data, request.path)
-    context.seen[request.path] = False
+    context.note(request.path)
     return Seen(request.path, file, digest(file.text), "disk")

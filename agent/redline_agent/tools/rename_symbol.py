@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from redline_agent.errors import FileRefused, ToolError
-from redline_agent.safety.requests import Access, Request
+from redline_agent.safety.requests import Request
 from redline_agent.semantics.helper import ask_worker
 from redline_agent.text import plural, split_lines
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
@@ -34,8 +34,7 @@ class RenameSymbol(Tool[RenameSymbolInput]):
 
     def requests(self, arguments: RenameSymbolInput, context: ToolContext) -> Sequence[Request]:
         """Read and write the defining file; each other file is asked for before it is written."""
-        path = context.resolve(arguments.path)
-        return [Access("read", path), Access("write", path)]
+        return [context.access("read", arguments.path), context.access("write", arguments.path)]
 
     def title(self, arguments: RenameSymbolInput) -> str:
         """Name both names."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from redline_agent.limits import SEARCH_HITS_MAX
-from redline_agent.safety.requests import Access, Request
+from redline_agent.safety.requests import Request
 from redline_agent.semantics.helper import ask_worker
 from redline_agent.text import one_line, plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
@@ -31,7 +31,7 @@ class Search(Tool[SearchInput]):
 
     def requests(self, arguments: SearchInput, context: ToolContext) -> Sequence[Request]:
         """Read beneath the path."""
-        return [Access("read", context.resolve(arguments.path))]
+        return [context.access("read", arguments.path)]
 
     def title(self, arguments: SearchInput) -> str:
         """Show the pattern."""
@@ -64,7 +64,7 @@ class Search(Tool[SearchInput]):
 
 def _masked(path: str, line: int, text: str, context: ToolContext) -> str:
     """The line as it is in the masked file, where the file has a secret: one line of a key does not look like one."""
-    context.seen[path] = False
+    context.note(path)
     seen = context.overlay.find(path)
     whole = seen.file.text if seen else text
     if context.shown(whole) == whole:

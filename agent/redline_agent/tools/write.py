@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from redline_agent.safety.requests import Access, Request
+from redline_agent.safety.requests import Request
 from redline_agent.text import plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 from redline_agent.workspace.textfile import line_end, to_line_end
@@ -28,7 +28,7 @@ class Write(Tool[WriteInput]):
 
     def requests(self, arguments: WriteInput, context: ToolContext) -> Sequence[Request]:
         """Write the one path."""
-        return [Access("write", context.resolve(arguments.path))]
+        return [context.access("write", arguments.path)]
 
     def title(self, arguments: WriteInput) -> str:
         """Name the file."""

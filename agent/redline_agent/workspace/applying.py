@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redline_agent.errors import StaleFile, WorkspaceError
-from redline_agent.safety.paths import BY_HANDLE, Resolver, folder_beneath
+from redline_agent.safety.beneath import BY_HANDLE, folder_beneath
+from redline_agent.safety.paths import Resolver
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.requests import Apply, bytes_digest
 
@@ -32,11 +33,11 @@ class Write:
     like: str = ""
 
 
-def accepted(writes: Mapping[str, Write]) -> Permit:
+def accepted(resolver: Resolver, writes: Mapping[str, Write]) -> Permit:
     """Return the permit for writes that the user accepted, bound to their bytes; raises Blocked."""
     from redline_agent.safety.keeper import permit_to_apply  # the rules, read when first needed
 
-    return permit_to_apply(_request(writes))
+    return permit_to_apply(_request(writes), resolver.root)
 
 
 def _request(writes: Mapping[str, Write]) -> Apply:
@@ -130,7 +131,7 @@ def move_file(resolver: Resolver, path: str, to: str) -> None:
     """Rename a file that the user accepted to be renamed; refuses to replace another one. Raises Blocked."""
     from redline_agent.safety.keeper import permit_to_apply  # as above
 
-    permit_to_apply(Apply(((path, "-", ""), (to, "", "-"))))
+    permit_to_apply(Apply(((path, "-", ""), (to, "", "-"))), resolver.root)
     source, target = resolver.place(path), resolver.place(to)
     if target.exists():
         raise WorkspaceError(f"{to} exists already.", hint="Move it away, or reject the rename.")

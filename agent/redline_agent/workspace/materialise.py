@@ -7,7 +7,6 @@ Everything is done beneath handles of folders and follows no link, because a com
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -18,8 +17,16 @@ from typing import Literal
 
 from redline_agent.errors import ToolError
 from redline_agent.limits import FILE_BYTES_MAX
-from redline_agent.safety.paths import folder_beneath, open_beneath
-from redline_agent.safety.sandbox.sight import LINKED
+from redline_agent.safety.beneath import (
+    clear_the_way,
+    folder_beneath,
+    open_beneath,
+    put,
+    read_beneath,
+    remove,
+    take_away,
+)
+from redline_agent.safety.sandbox.sight import LINKED, is_real_folder
 
 COPY_BYTES_MAX = 2 * 2**30
 COPY_FILES_MAX = 100_000
@@ -43,78 +50,6 @@ class Wrote:
     kind: Literal["file", "deleted", "folder-deleted", "replaced-folder"]
     data: bytes = b""
     why_not: str = ""
-
-
-def put(root: Path, path: str, data: bytes, mode: int = 0o644) -> None:
-    """Write a file beneath a folder; what a command put in the way (a link, a file for a folder) is removed first."""
-    *folders, name = path.split("/")
-    _clear_the_way(root, folders)
-    with folder_beneath(root, folders, create=True) as handle:
-        _remove(name, handle)
-        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=handle)
-        with os.fdopen(file, "wb") as opened:
-            opened.write(data)
-
-
-def put_deleted(root: Path, path: str) -> None:
-    """Lay a whiteout, which an overlay mount shows as no file."""
-    *folders, name = path.split("/")
-    _clear_the_way(root, folders)
-    with folder_beneath(root, folders, create=True) as handle:
-        _remove(name, handle)
-        os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=handle)
-
-
-def take_away(root: Path, path: str) -> None:
-    """Remove a file beneath a folder, if it is there."""
-    *folders, name = path.split("/")
-    with suppress(OSError), folder_beneath(root, folders) as handle:
-        _remove(name, handle)
-
-
-def _remove(name: str, handle: int) -> None:
-    with suppress(FileNotFoundError):
-        try:
-            os.unlink(name, dir_fd=handle)
-        except OSError as error:
-            if error.errno not in (errno.EISDIR, errno.EPERM):
-                raise
-            _remove_folder(name, handle)
-
-
-def _remove_folder(name: str, handle: int) -> None:
-    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
-    try:
-        for entry in os.listdir(inner):  # noqa: PTH208  a handle, not a path
-            _remove(entry, inner)
-    finally:
-        os.close(inner)
-    os.rmdir(name, dir_fd=handle)
-
-
-def _clear_the_way(root: Path, folders: list[str]) -> None:
-    for depth in range(len(folders)):
-        try:
-            with folder_beneath(root, folders[: depth + 1]):
-                continue
-        except FileNotFoundError:
-            return
-        except OSError:
-            take_away(root, "/".join(folders[: depth + 1]))
-            return
-
-
-def read_beneath(root: Path, path: str) -> bytes | None:
-    """Bytes of a regular file beneath a folder, None when it is not one or too large."""
-    try:
-        handle = open_beneath(root, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > FILE_BYTES_MAX:
-            return None
-        return file.read(FILE_BYTES_MAX + 1)
 
 
 # ---- the upper folder of an overlay mount
@@ -189,12 +124,16 @@ def _opaque(path: str) -> bool:
 
 @dataclass(slots=True)
 class Copy:
-    """A copy of the workspace, and the signatures of its files as they were copied or last looked at."""
+    """A copy of the workspace, and the signatures of its files as they were copied or last looked at.
+
+    `linking`: the large folders are linked to, for want of a mount.
+    """
 
     root: Path
     copy: Path
     known: dict[str, Signature] = field(default_factory=dict[str, Signature])
     sources: dict[str, Signature] = field(default_factory=dict[str, Signature])
+    linking: bool = True
 
     def bring_up(self, hidden: frozenset[str]) -> None:
         """Copy what is new or changed below since the last time; hidden files are left out. Raises ToolError."""
@@ -213,7 +152,7 @@ class Copy:
                 _clone(self.root, self.copy, path, status)
                 self._note(path)
         for name in LINKED:
-            if (self.root / name).is_dir() and not os.path.lexists(self.copy / name):
+            if self.linking and is_real_folder(self.root / name) and not os.path.lexists(self.copy / name):
                 (self.copy / name).symlink_to(self.root / name)
 
     def _note(self, path: str) -> None:
@@ -263,9 +202,9 @@ def _tree(root: Path, hidden: frozenset[str], skip: Skip = None) -> Iterator[tup
 def _clone(root: Path, copy: Path, path: str, status: os.stat_result) -> None:
     """Copy one file, sharing its blocks where the file system can; a link is copied as a link."""
     *folders, name = path.split("/")
-    _clear_the_way(copy, folders)
+    clear_the_way(copy, folders)
     with folder_beneath(copy, folders, create=True) as handle:
-        _remove(name, handle)
+        remove(name, handle)
         if stat.S_ISLNK(status.st_mode):
             with suppress(OSError):
                 os.symlink(os.readlink(root / path), name, dir_fd=handle)  # noqa: PTH115

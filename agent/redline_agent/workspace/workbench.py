@@ -8,29 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from redline_agent.errors import RedlineError, ToolError
+from redline_agent.safety.beneath import is_plain, put, put_deleted, take_away
 from redline_agent.safety.commands import plain_words
 from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.masking import SecretIndex
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.places import places
-from redline_agent.safety.process import Ran, run_command
+from redline_agent.safety.process import Ran, run_command, run_helper
 from redline_agent.safety.requests import Access, Command, text_digest
 from redline_agent.safety.sandbox import cgroup
 from redline_agent.safety.sandbox.bubblewrap import MASKS_MAX, Bubblewrap
 from redline_agent.safety.sandbox.layers import Found, Opened, env_for, find_layer, start
 from redline_agent.safety.sandbox.proxy import ENVIRONMENT, Lookup, Proxy, look_up
 from redline_agent.safety.sandbox.sight import SCRATCH_BYTES_MAX, Scratch, Sight
+from redline_agent.text import has_hidden
 from redline_agent.workspace.hunks import Origin
-from redline_agent.workspace.materialise import Copy, Signature, Wrote, changes_in_upper, put, put_deleted, take_away
+from redline_agent.workspace.materialise import Copy, Signature, Wrote, changes_in_upper
 from redline_agent.workspace.overlay import Overlay
 from redline_agent.workspace.textfile import TextFile, decode
 
@@ -77,6 +80,7 @@ class Workbench:
         if not self._made:
             self._scratch.make()
             self._group = cgroup.make(self._scratch.root.name)
+            self._copy.linking = not isinstance(self._found.layer, Bubblewrap)
             self._made = True
 
     @property
@@ -103,13 +107,14 @@ class Workbench:
     def _sight(self, cwd: str, files: tuple[str, ...], folders: tuple[str, ...]) -> Sight:
         root = self._overlay.resolver.root
         masks = isinstance(self.found.layer, Bubblewrap) and not self.found.layer.copies
+        upper = self._scratch.upper
         return Sight(
             root,
             self._scratch,
             places(),
             cwd,
-            masked_files=files if masks else (),
-            masked_folders=folders if masks else (),
+            masked_files=tuple(name for name in files if is_plain(upper, name)) if masks else (),
+            masked_folders=tuple(name for name in folders if is_plain(upper, name)) if masks else (),
             shared_git=_shared_git(root),
         )
 
@@ -117,6 +122,8 @@ class Workbench:
         """What differs from the disk, as bytes; None for a file that is deleted."""
         found: dict[str, bytes | None] = {}
         for path, text in self._overlay.texts_above_disk().items():
+            if not self._keeper.allowed(Access("read", path)):
+                continue  # a file of secrets that is open in the editor
             if text is None:
                 found[path] = None
                 continue
@@ -169,6 +176,11 @@ class Workbench:
 
     def _prepare(self, command: Command) -> Sight:
         files, folders = self._secrets.now()
+        for place in self._keeper.protected:
+            if (self._overlay.resolver.root / place).is_dir():
+                folders = (*folders, place)
+            else:
+                files = (*files, place)
         if len(files) + len(folders) > MASKS_MAX:
             raise ToolError(f"The workspace has more than {MASKS_MAX} files of secrets, too many to hide.")
         mounted = isinstance(self.found.layer, Bubblewrap) and not self.found.layer.copies
@@ -209,9 +221,15 @@ class Workbench:
 
     async def harvest(self, origin: Origin, began_s: float) -> Harvest:
         """Bring what the last command wrote into the overlay, each file by its own permit; links are never followed."""
-        changes = await asyncio.to_thread(lambda: list(self._changes()))
+        try:
+            changes = await asyncio.to_thread(self._changes)
+        except (RecursionError, OSError) as error:
+            raise ToolError(f"What the command wrote could not be looked through: {error}.") from error
         harvest = Harvest()
         for wrote in changes:
+            if has_hidden(wrote.path) or not wrote.path.isprintable():
+                harvest.left[wrote.path] = "its name has invisible or control characters"
+                continue
             for each in self._single(wrote):
                 if len(harvest.taken) >= HARVEST_FILES_MAX:
                     harvest.left[each.path] = f"more than {HARVEST_FILES_MAX} files were changed"
@@ -236,6 +254,12 @@ class Workbench:
 
     def _single(self, wrote: Wrote) -> list[Wrote]:
         """A folder that went away is its files that did."""
+        try:
+            return self._parts(wrote)
+        except RedlineError:  # a link that leads elsewhere was there
+            return [wrote]
+
+    def _parts(self, wrote: Wrote) -> list[Wrote]:
         overlay = self._overlay
         if wrote.kind == "deleted" and not overlay.exists(wrote.path):
             return [Wrote(path, "deleted") for path in overlay.walk(wrote.path) if path.startswith(wrote.path + "/")]
@@ -279,8 +303,19 @@ class Workbench:
         """Remove everything that commands left behind."""
         if self._made:
             self._made = False
-            await asyncio.to_thread(self._scratch.remove)
+            await self._remove()
             self._group.remove()
+
+    async def _remove(self) -> None:
+        """Remove the scratch folder. The system's own tools manage a tree of any depth; Python's do not."""
+        if shutil.which("rm") and shutil.which("chmod"):
+            tidy = 'chmod -R u+rwx -- "$1" 2>/dev/null; rm -rf -- "$1"'
+            with suppress(RedlineError):
+                argv = ["/bin/sh", "-c", tidy, "sh", str(self._scratch.root)]
+                await run_helper(argv, cwd=self._scratch.root.parent, timeout_s=60)
+        if self._scratch.root.exists():
+            with suppress(RecursionError):
+                await asyncio.to_thread(self._scratch.remove)
 
 
 _SAME = "nothing to take"

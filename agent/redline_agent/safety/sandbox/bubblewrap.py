@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 
 from redline_agent.safety.sandbox import seccomp
-from redline_agent.safety.sandbox.sight import FILE_SIZE_BYTES_MAX, PROCESSES_MAX, Sight
+from redline_agent.safety.sandbox.sight import FILE_SIZE_BYTES_MAX, LINKED, PROCESSES_MAX, Sight, is_real_folder
 
+SHARED_MEMORY_BYTES = 256 * 2**20
 MASKS_MAX = 2_000
 """bwrap takes some thousands of arguments; a folder with more secrets than this gets no commands."""
 
@@ -58,7 +59,9 @@ class Bubblewrap:
             args += ["--symlink", os.readlink(path), str(path)] if path.is_symlink() else _read_only(path)  # noqa: PTH115
         args += ["--ro-bind", str(sight.scratch.etc), "/etc"]
         tmp, home = str(sight.scratch.tmp), str(sight.places.home)
-        args += ["--proc", "/proc", "--dev", "/dev", "--bind", tmp, "/tmp", "--bind", tmp, "/var/tmp"]  # noqa: S108
+        args += ["--proc", "/proc", "--dev", "/dev"]
+        args += ["--size", str(SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108
+        args += ["--bind", tmp, "/tmp", "--bind", tmp, "/var/tmp"]  # noqa: S108
         args += ["--bind", str(sight.scratch.home), home]
         libraries = sight.libraries()
         for path in libraries:
@@ -72,6 +75,9 @@ class Bubblewrap:
             if self.copies
             else ["--overlay-src", root, "--overlay", upper, work, root]
         )
+        for name in LINKED if self.copies else ():
+            if is_real_folder(sight.root / name):
+                args += ["--ro-bind", f"{root}/{name}", f"{root}/{name}"]
         if sight.shared_git:
             args += _read_only(sight.shared_git)
         for name in sight.masked_folders:

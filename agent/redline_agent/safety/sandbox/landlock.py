@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redline_agent.safety.sandbox import seccomp
-from redline_agent.safety.sandbox.sight import FILE_SIZE_BYTES_MAX, LINKED, PROCESSES_MAX, Sight
+from redline_agent.safety.sandbox.sight import FILE_SIZE_BYTES_MAX, LINKED, PROCESSES_MAX, Sight, is_real_folder
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/pts", "/dev/ptmx")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _KERNEL = (
     "/proc/cpuinfo",
     "/proc/meminfo",
@@ -45,7 +45,7 @@ class Landlock:
             *sight.libraries(),
             *([sight.shared_git] if sight.shared_git else []),
         ]
-        read += [sight.root / name for name in LINKED]
+        read += [sight.root / name for name in LINKED if is_real_folder(sight.root / name)]
         confined = {
             "read": [*map(str, read), *_KERNEL],
             "write": [*map(str, (scratch.copy, scratch.home, scratch.tmp)), *_DEVICES],

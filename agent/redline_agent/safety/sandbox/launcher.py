@@ -50,7 +50,7 @@ def restrict(read: list[str], write: list[str], filter_hex: str) -> None:
     for paths, rights in ((read, _EXECUTE | _READ_FILE | _READ_DIR), (write, handled)):
         for path in paths:
             with suppress(FileNotFoundError, PermissionError):
-                handle = os.open(path, getattr(os, "O_PATH", 0) | os.O_CLOEXEC)
+                handle = os.open(os.path.realpath(path), getattr(os, "O_PATH", 0) | os.O_NOFOLLOW | os.O_CLOEXEC)
                 allowed = rights if os.path.isdir(path) else rights & _OF_FILES
                 rule = struct.pack("=QI", allowed & handled, handle)
                 _called(libc.syscall(_ADD_RULE, ruleset, 1, rule, 0))

@@ -30,7 +30,7 @@ from redline_agent.safety.sandbox.bubblewrap import Bubblewrap
 from redline_agent.safety.sandbox.cgroup import Group
 from redline_agent.safety.sandbox.landlock import Landlock, launcher, limits
 from redline_agent.safety.sandbox.seatbelt import SANDBOX_EXEC, Seatbelt
-from redline_agent.safety.sandbox.sight import Scratch, Sight, environment
+from redline_agent.safety.sandbox.sight import Scratch, Sight, environment, prepare_mounts
 
 PROBE = Path(__file__).with_name("probe_inside.py")
 NET = Path(__file__).with_name("net_inside.py")
@@ -115,6 +115,7 @@ def start(
     match layer:
         case Bubblewrap():
             sight.scratch.copy_etc(sight.places.etc)
+            prepare_mounts(sight, copied=layer.copies)
             arguments = b"\0".join(each.encode() for each in layer.arguments(sight, env)) + b"\0"
             wrapped = opened.file(arguments), opened.file(layer.filter())
             argv = (layer.bwrap, "--args", str(wrapped[0]), "--seccomp", str(wrapped[1]), "--")

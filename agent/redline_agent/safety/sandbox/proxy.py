@@ -105,7 +105,7 @@ class Proxy:
             if method == "CONNECT":
                 writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
             else:
-                upstream[1].write(_forwarded(method, rest, head))
+                upstream[1].write(_forwarded(method, host, rest, head))
             await together(self._pump(reader, upstream[1], out=True), self._pump(upstream[0], writer, out=False))
         except (ValueError, OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
@@ -118,9 +118,10 @@ class Proxy:
 
     async def _allowed(self, host: str, port: int) -> str:
         """Return the address to connect to; raises Blocked, OSError."""
-        if port not in PORTS and not any(f":{port}" in line.words[0] for line in self.keeper.rules.allow):
-            raise OSError(f"only ports 80 and 443 are let through, not {port}")
         request = Connect(host, port)
+        lines = [line.words[0] for line in self.keeper.rules.allow if line.kind == "net" and line.allows(request)]
+        if port not in PORTS and not any(word.endswith(f":{port}") for word in lines):
+            raise OSError(f"only ports 80 and 443 are let through, not {port}")
         self.keeper.permit(request).spend(request)
         address = await asyncio.wait_for(self.look_up(host, port), CONNECT_S_MAX)
         named = any(line.words[0].split(":")[0] == host for line in self.keeper.rules.allow)
@@ -159,8 +160,10 @@ def _target(method: str, target: str) -> tuple[str, int, str]:
     return host.strip("[]").casefold().rstrip("."), int(port), rest
 
 
-def _forwarded(method: str, rest: str, head: bytes) -> bytes:
-    """The request in the form that an origin server expects, one request a connection."""
+def _forwarded(method: str, host: str, rest: str, head: bytes) -> bytes:
+    """The request in the form that an origin server expects, for the host that was allowed, one a connection."""
     lines = head.rstrip(b"\r\n").split(b"\r\n")[1:]
-    kept = [each for each in lines if not each.lower().startswith((b"proxy-", b"connection:"))]
-    return b"\r\n".join([f"{method} {rest} HTTP/1.1".encode(), *kept, b"Connection: close", b"", b""])
+    kept = [each for each in lines if not each.lower().startswith((b"proxy-", b"connection:", b"host:"))]
+    return b"\r\n".join(
+        [f"{method} {rest} HTTP/1.1".encode(), f"Host: {host}".encode(), *kept, b"Connection: close", b"", b""]
+    )

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from redline_agent.safety.beneath import ensure
 from redline_agent.safety.places import Places
 
 LINKED = (".venv", "venv", "node_modules")
@@ -119,6 +120,28 @@ class Sight:
     def hidden(self) -> tuple[Path, ...]:
         """Protected places that lie inside what is bound."""
         return _shown(self.places, self.root)[1]
+
+
+def prepare_mounts(sight: Sight, *, copied: bool) -> None:
+    """Make every place in the scratch folders where something will be mounted a real folder or file.
+
+    A command may have planted links there; bwrap, which makes missing mount points itself, would follow them.
+    """
+    home, root = sight.places.home, sight.root
+    bases = [(home, sight.scratch.home), (Path("/tmp"), sight.scratch.tmp), (Path("/var/tmp"), sight.scratch.tmp)]  # noqa: S108
+    if copied:
+        bases.insert(0, (root, sight.scratch.copy))
+    places = [home, root, *sight.libraries(), *sight.hidden(), *([sight.shared_git] if sight.shared_git else [])]
+    places += [root / name for name in LINKED if copied and is_real_folder(root / name)]
+    for place in sorted(set(places), key=lambda path: len(path.parts)):
+        base = next(((real, scratch) for real, scratch in bases if real in place.parents), None)
+        if base is not None:
+            ensure(base[1], place.relative_to(base[0]).as_posix(), folder=place.is_dir())
+
+
+def is_real_folder(path: Path) -> bool:
+    """Whether a path is a folder itself, not a link to one."""
+    return path.is_dir() and not path.is_symlink()
 
 
 _cache: dict[tuple[int, Path], tuple[tuple[Path, ...], tuple[Path, ...], Places]] = {}
