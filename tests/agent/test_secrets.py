@@ -305,3 +305,18 @@ def test_masking_and_restoring_are_inverse(text):
 def test_escaping_and_undoing_it_are_inverse_but_for_texts_that_hold_escapes(text):
     if "\\" not in text:
         assert unescape_hidden(escape_hidden(text), text) == text
+
+
+def test_a_search_does_not_tell_a_secret_letter_by_letter(folder):
+    lay(folder, {"k.py": f"API_KEY = '{NAMED['api_key']}'\nx = 1\n"})
+    from kit import play
+
+    right = f"API_KEY = '{NAMED['api_key'][:3]}"
+    _, events, _ = play(
+        folder,
+        [call("search", pattern=right), call("search", pattern="API_KEY"), call("search", pattern="x = "), finish()],
+    )
+    texts = [text for _, text in results(events)]
+    assert "Nothing" in texts[0]
+    assert PREFIX in texts[1]
+    assert texts[2] == "k.py:2: x = 1"

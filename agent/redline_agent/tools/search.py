@@ -13,7 +13,6 @@ from redline_agent.text import one_line, plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
 _TIMEOUT_S = 10.0
-_LINE_CHARS_MAX = 200
 
 
 class SearchInput(Input):
@@ -38,36 +37,46 @@ class Search(Tool[SearchInput]):
         return f"Searching for {one_line(arguments.pattern, 60)}"
 
     async def run(self, arguments: SearchInput, context: ToolContext) -> Outcome:
-        """Search in the helper process, where a pattern that never ends can be killed."""
+        """Search, and show what matches of what the model may see."""
         folder = context.resolve(arguments.path)
         paths = context.readable(folder)
-        reply = await ask_worker(
-            context.overlay,
-            "search",
-            timeout_s=_TIMEOUT_S,
-            paths=paths,
-            above={p: t for p, t in context.overlay.texts_above_disk().items() if p in set(paths)},
-            pattern=arguments.pattern,
-            hits_max=SEARCH_HITS_MAX,
-            seconds_max=_TIMEOUT_S / 2,
-        )
-        hits = [(path, line, _masked(path, line, text, context)) for path, line, text in reply["hits"]]
-        lines = [f"{path}:{line}: {text}" for path, line, text in hits]
-        if reply["more"]:
+        above = {p: t for p, t in context.overlay.texts_above_disk().items() if p in set(paths)}
+        found, more = await _search(arguments.pattern, paths, above, context)
+        with_secrets = {path: text for path in {hit[0] for hit in found} if (text := _masked_text(path, context))}
+        if with_secrets:
+            # looked through again as the model sees them: else matching or not would tell a secret by its letters
+            again, _ = await _search(arguments.pattern, sorted(with_secrets), {**with_secrets}, context)
+            found = sorted([hit for hit in found if hit[0] not in with_secrets] + again)
+        lines = [f"{path}:{line}: {context.shown(text)}" for path, line, text in found]
+        if more:
             lines.append("[there are more; narrow the pattern or the path]")
-        found = plural(len(hits), "line")
+        count = plural(len(found), "line")
         return Outcome(
             "\n".join(lines) or f"Nothing in {folder} matches.",
-            f"found {found} for {one_line(arguments.pattern, 40)}",
+            f"found {count} for {one_line(arguments.pattern, 40)}",
         )
 
 
-def _masked(path: str, line: int, text: str, context: ToolContext) -> str:
-    """The line as it is in the masked file, where the file has a secret: one line of a key does not look like one."""
+async def _search(
+    pattern: str, paths: list[str], above: dict[str, str | None], context: ToolContext
+) -> tuple[list[tuple[str, int, str]], bool]:
+    """Search in the helper process, where a pattern that never ends can be killed."""
+    reply = await ask_worker(
+        context.overlay,
+        "search",
+        timeout_s=_TIMEOUT_S,
+        paths=paths,
+        above=above,
+        pattern=pattern,
+        hits_max=SEARCH_HITS_MAX,
+        seconds_max=_TIMEOUT_S / 2,
+    )
+    return [(path, line, text) for path, line, text in reply["hits"]], bool(reply["more"])
+
+
+def _masked_text(path: str, context: ToolContext) -> str:
+    """The file's text with its secrets masked, "" when it has none."""
     context.note(path)
     seen = context.overlay.find(path)
-    whole = seen.file.text if seen else text
-    if context.shown(whole) == whole:
-        return text
-    lines = context.masks.masked(whole).splitlines()
-    return context.shown(lines[line - 1].strip()[:_LINE_CHARS_MAX] if line <= len(lines) else text)
+    masked = context.masks.masked(seen.file.text) if seen else ""
+    return masked if seen and masked != seen.file.text else ""
