@@ -129,7 +129,7 @@ async def run_command(
             elif asyncio.get_running_loop().time() > until:
                 stopped = f"it took more than {timeout_s:g} s"
             else:
-                stopped = watch()
+                stopped = await asyncio.to_thread(watch)
         if not stopped:
             # The process has ended, its output perhaps not: what it left behind may hold the pipe open.
             await asyncio.wait({reading}, timeout=0.5)

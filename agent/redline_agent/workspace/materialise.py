@@ -30,6 +30,8 @@ from redline_agent.safety.sandbox.sight import LINKED, is_real_folder
 
 COPY_BYTES_MAX = 2 * 2**30
 COPY_FILES_MAX = 100_000
+DEPTH_MAX = 100
+"""Folders below this depth are not looked into: neither copied nor taken."""
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 _CACHE_TAG = "CACHEDIR.TAG"
 _VERSION_CONTROL = frozenset({".git", ".hg", ".svn", ".jj"})
@@ -64,6 +66,9 @@ def changes_in_upper(upper: Path, skip: Skip, known: dict[str, Signature]) -> It
         if _CACHE_TAG in files:  # the folder says itself that it is a cache
             folders.clear()
             continue
+        if folders and base.count("/") >= DEPTH_MAX:
+            folders.clear()
+            yield Wrote(base, "file", why_not=f"it is nested more than {DEPTH_MAX} folders deep")
         for name in sorted(folders):
             if name in _VERSION_CONTROL or _skips(skip, prefix + name):
                 continue
@@ -188,7 +193,7 @@ def _tree(root: Path, hidden: frozenset[str], skip: Skip = None) -> Iterator[tup
         prefix = "" if base == "." else base + "/"
         folders[:] = [
             name
-            for name in folders
+            for name in (folders if base.count("/") < DEPTH_MAX else [])
             if not (base == "." and name in LINKED) and prefix + name not in hidden and not _skips(skip, prefix + name)
         ]
         links = [name for name in folders if stat.S_ISLNK(os.lstat(name, dir_fd=handle).st_mode)]

@@ -33,7 +33,7 @@ from redline_agent.safety.sandbox.proxy import ENVIRONMENT, Lookup, Proxy, look_
 from redline_agent.safety.sandbox.sight import SCRATCH_BYTES_MAX, Scratch, Sight
 from redline_agent.text import has_hidden
 from redline_agent.workspace.hunks import Origin
-from redline_agent.workspace.materialise import Copy, Signature, Wrote, changes_in_upper
+from redline_agent.workspace.materialise import DEPTH_MAX, Copy, Signature, Wrote, changes_in_upper
 from redline_agent.workspace.overlay import Overlay
 from redline_agent.workspace.textfile import TextFile, decode
 
@@ -340,7 +340,10 @@ class _Size:
             return ""
         self.looked_s = time.monotonic()
         size = 0
-        for here, _, files in os.walk(self.root):
+        depth = len(self.root.parts) + DEPTH_MAX
+        for here, folders, files in os.walk(self.root):
+            if here.count("/") > depth:
+                folders.clear()
             for name in files:
                 try:
                     size += os.lstat(f"{here}/{name}").st_blocks * 512
