@@ -162,8 +162,8 @@ def test_a_full_disk_is_prevented(layer, folder, monkeypatch):
 
 
 @each_layer
-def test_a_file_cannot_grow_without_end(layer, folder, monkeypatch):
-    limit = (2**31) if layer.name != "x" else 0
+def test_a_file_cannot_grow_without_end(layer, folder):
+    limit = 2**31
     text = f"python3 -c \"f = open('big', 'wb'); f.seek({limit} + 10); f.write(b'x'); f.flush(); print('GR' + 'EW')\""
     (ran,), _, _ = commands(folder, layer, text)
     assert "GREW" not in text_of(ran)
@@ -298,28 +298,21 @@ def test_only_a_granted_host_is_reached(folder):
     assert f"docs.example.org.evil.test:{port}" in bench.proxy.refused
 
 
-def test_a_granted_name_that_leads_to_this_machine_is_refused(folder):
-    ws = workspace(folder)
-    ws.new_run(Task("x"), ScriptedModel([]), Config(permissions=Permissions(allow=("net: rebind.test:80",))))
+def test_a_granted_name_that_leads_to_this_machine_is_refused(folder, monkeypatch):
+    import socket
+
     from redline_agent.safety.sandbox.proxy import Proxy
 
+    ws = workspace(folder)
+    granted = ("net: rebind.test", "net: localhost", "net: db.test:5432")
+    ws.new_run(Task("x"), ScriptedModel([]), Config(permissions=Permissions(allow=granted)))
     proxy = Proxy(Keeper(ws.rules, ws.resolver.root, trusted=True))
-
-    async def go(monkey):
-        proxy.look_up = monkey
-        import redline_agent.safety.sandbox.proxy as module
-
-        module.look_up, before = monkey, module.look_up
-        try:
-            await proxy._allowed("rebind.test", 80)
-        finally:
-            module.look_up = before
-
-    async def loopback(_host, _port):
-        return "127.0.0.1"
-
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("127.0.0.1", 80))])
     with pytest.raises(OSError, match="an address of this machine"):
-        asyncio.run(go(loopback))
+        asyncio.run(proxy._allowed("rebind.test", 80))
+    assert asyncio.run(proxy._allowed("localhost", 80)) == "127.0.0.1"
+    with pytest.raises(OSError, match="only ports"):  # another host's port is not this one's
+        asyncio.run(proxy._allowed("rebind.test", 5432))
 
 
 # ---- the end

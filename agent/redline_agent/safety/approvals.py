@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from redline_agent.errors import ConfigError
+from redline_agent.safety.commands import plain_words
 from redline_agent.safety.gate import Standing
 from redline_agent.safety.labels import Taint
 from redline_agent.safety.requests import Command, Request
@@ -54,7 +55,7 @@ Asker = Callable[[Question], Awaitable[Answer]]
 
 def question(run: str, request: Request, reason: str, taint: Taint) -> Question:
     """Return the question for a request. Answers for longer are offered only where a digest says all there is."""
-    lasting = not isinstance(request, Command) or request.argv == () or _plain(request)
+    lasting = not isinstance(request, Command) or plain_words(request.text) == request.argv
     shown = _BLANKS.sub(lambda m: f"[{len(m[0])} blanks]", escape_hidden(request.shown()).replace("\n", "\\n"))
     whole = len(shown) <= SHOWN_CHARS_MAX
     answers: tuple[Answer, ...] = ANSWERS if lasting else ("deny", "once")
@@ -65,12 +66,6 @@ def question(run: str, request: Request, reason: str, taint: Taint) -> Question:
         escape_hidden(why),
         answers if whole else ("deny",),  # what cannot be shown whole cannot be allowed
     )
-
-
-def _plain(request: Command) -> bool:
-    from redline_agent.safety.commands import plain_words
-
-    return plain_words(request.text) == request.argv
 
 
 @dataclass(slots=True)

@@ -1,8 +1,7 @@
 """Reading a command line, only as far as that can be trusted. Pure.
 
 No parser agrees with a shell on everything, so nothing here makes a command safe: the sandbox does. What is read here
-can
-only tighten: a denied word is looked for everywhere, and without a sandbox a grant for longer covers only what two
+can only tighten: a denied word is looked for everywhere, and without a sandbox a grant for longer covers only what two
 unlike parsers read as the same plain words.
 """
 

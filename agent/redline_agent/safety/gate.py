@@ -125,9 +125,7 @@ def _names_a_host(text: str, rules: Rules) -> bool:
 
 def _on_connection(request: Connect, taint: Taint, rules: Rules) -> Decision:
     if taint.tainted and taint.secret:
-        return Decision(
-            "block", "secret-and-tainted", "untrusted text and a secret were both read, so nothing goes out"
-        )
+        return Decision("block", "secret-and-tainted", _NO_WAY_OUT)
     if _granted(request, rules):
         return Decision("allow", "granted", "your settings allow this host")
     return Decision("block", "network", "the network is off but for hosts that your settings allow")

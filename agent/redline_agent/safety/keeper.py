@@ -17,7 +17,7 @@ from redline_agent.safety.gate import NOBODY, Decision, Standing, decide
 from redline_agent.safety.labels import CLEAN, Taint
 from redline_agent.safety.permits import Permit, issue
 from redline_agent.safety.places import places
-from redline_agent.safety.requests import Access, Apply, Command, Request
+from redline_agent.safety.requests import Access, Apply, Command, Connect, Request
 from redline_agent.safety.rules import Rules, built_in_rules
 from redline_agent.text import one_line
 
@@ -38,11 +38,15 @@ def permit_to_apply(request: Apply, root: Path) -> Permit:
     """Return the permit for what the user accepted; raises Blocked for what is never written."""
     decision = decide(request, CLEAN, built_in_rules(), NOBODY)
     inside = places().beneath(root)
-    if any(path == each or path.startswith(each + "/") for path, _, _ in request.files for each in inside):
+    if any(_within(path, inside) for path, _, _ in request.files):
         decision = Decision("block", "protected", "it is a file of your secrets or of the system")
     if decision.verdict != "allow":
         raise Blocked(request, decision)
     return issue(request)
+
+
+def _within(path: str, places_inside: tuple[str, ...]) -> bool:
+    return any(path == each or path.startswith(each + "/") for each in places_inside)
 
 
 def _short(request: Request) -> str:
@@ -78,14 +82,12 @@ class Keeper:
 
     def decide(self, request: Request) -> Decision:
         """Return the gate's verdict, without asking anybody."""
-        if isinstance(request, Access) and request.place == "workspace" and self._holds(request.path):
+        if isinstance(request, Access) and request.place == "workspace" and _within(request.path, self.protected):
             request = replace(request, place="protected")
         needs_standing = not isinstance(request, Access) or request.place != "workspace" or request.links > 1
         standing = self.standing() if needs_standing or self.rules.ask else Standing()
-        return decide(request, self.taint(), self.rules, standing)
-
-    def _holds(self, path: str) -> bool:
-        return any(path == each or path.startswith(each + "/") for each in self.protected)
+        taint = self.taint() if isinstance(request, Command | Connect) else CLEAN  # the join of a whole history
+        return decide(request, taint, self.rules, standing)
 
     def allowed(self, request: Request) -> bool:
         """Whether the gate allows it without a question."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from redline_agent.errors import ToolError
 from redline_agent.safety.places import places
-from redline_agent.safety.rules import Rule, built_in_rules
+from redline_agent.safety.rules import secret_files
 
 FOLDERS_MAX = 100_000
 _SKIPPED = frozenset({".git", ".hg", ".svn", ".jj"})
@@ -110,19 +110,17 @@ class SecretIndex:
         return _Folder(changed_ns, tuple(files), tuple(hidden), tuple(folders))
 
 
-def _rule() -> Rule:
-    return next(rule for rule in built_in_rules().rules if rule.id == "secret-files")
-
-
 def is_secret(path: str) -> bool:
     """Whether a relative path is of a secret file (or, ending in a slash, of a folder of them)."""
     name = path.rstrip("/").rsplit("/", 1)[-1]
-    return bool(_LIKELY.match(name.casefold())) and _rule().speaks_of(path)
+    return bool(_LIKELY.match(name.casefold())) and secret_files().speaks_of(path)
 
 
 def _likely() -> re.Pattern[str]:
     """One expression for the last names of all patterns: most files are told apart by it alone."""
-    names = {each.strip("/").rsplit("/", 1)[-1].casefold() for each in _rule().patterns if not each.startswith("!")}
+    names = {
+        each.strip("/").rsplit("/", 1)[-1].casefold() for each in secret_files().patterns if not each.startswith("!")
+    }
     return re.compile("|".join(fnmatch.translate(name) for name in sorted(names)))
 
 

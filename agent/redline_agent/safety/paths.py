@@ -19,7 +19,7 @@ from redline_agent.safety.beneath import BY_HANDLE, open_beneath
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.places import places
 from redline_agent.safety.requests import Access, FileEffect
-from redline_agent.safety.rules import built_in_rules
+from redline_agent.safety.rules import secret_files
 
 _FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -41,11 +41,8 @@ class Resolver:
             )
         return path
 
-    def locate(self, name: str) -> tuple[str, bool]:
-        """Return the canonical path of `name` and whether it is inside; outside it is absolute."""
-        return self._real(name)
-
     def _real(self, name: str) -> tuple[str, bool]:
+        """The canonical path of a name and whether it is inside; outside it is absolute."""
         if not name.strip() or any(ord(char) < 0x20 or ord(char) == 0x7F for char in name):
             raise PathRefused(f"{name!r} is not a usable path.", hint="Give a path relative to the workspace folder.")
         given = os.path.expanduser(name) if name == "~" or name.startswith("~/") else name  # noqa: PTH111
@@ -75,7 +72,7 @@ class Resolver:
         path, inside = self._real(name)
         place = "workspace" if inside else places().kind(path)
         given = os.path.relpath(os.path.normpath(self.root / name), self.root).replace(os.sep, "/")
-        if given != path and not given.startswith("..") and names_a_secret(given):
+        if given != path and not given.startswith("..") and secret_files().speaks_of(given):
             place = "protected"  # a link of a secret's name
         links = 1
         try:
@@ -121,11 +118,6 @@ class Resolver:
     def is_dir(self, path: str) -> bool:
         """Whether a resolved path is a folder on the disk."""
         return self.place(path).is_dir()
-
-
-def names_a_secret(path: str) -> bool:
-    """Whether a relative path is, by its name, one of a file of secrets."""
-    return any(rule.id == "secret-files" and rule.speaks_of(path) for rule in built_in_rules().rules)
 
 
 def _of_packages(path: str) -> bool:

@@ -47,7 +47,6 @@ class Ran:
 
     code: int
     out: bytes
-    bytes_in_all: int
     stopped: str = ""
 
 
@@ -134,7 +133,7 @@ async def run_command(
             # The process has ended, its output perhaps not: what it left behind may hold the pipe open.
             await asyncio.wait({reading}, timeout=0.5)
         code = process.returncode if process.returncode is not None else -signal.SIGKILL
-        return Ran(code, output.kept(), output.size, stopped)
+        return Ran(code, output.kept(), stopped)
     finally:
         reading.cancel()
         await _reaped(process, gently=start.supervised)

@@ -185,6 +185,12 @@ def built_in_rules() -> Rules:
     return Rules(tuple(map(_rule, data["rule"])), tuple(map(_badge, data["badge"])))
 
 
+@cache
+def secret_files() -> Rule:
+    """Return the rule that names files of secrets."""
+    return next(rule for rule in built_in_rules().rules if rule.id == "secret-files")
+
+
 def _rule(entry: dict[str, Any]) -> Rule:
     return Rule(
         entry["id"],

@@ -1,8 +1,7 @@
 """What a tool is: a name, a validated input, the effects that it needs leave for, and the work itself.
 
 A tool touches files through its context alone, which gets a permit for each effect. Its description for the model is
-the
-`.md` file beside its module.
+the `.md` file beside its module.
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ In = TypeVar("In", bound=Input)
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A tool's result: the text for the model, one line for a person; `finished` ends the run; `label` where it came
-    from
-    when that is not the workspace's files.
+    from when that is not the workspace's files.
     """
 
     text: str

@@ -49,7 +49,7 @@ class Wrote:
     """
 
     path: str
-    kind: Literal["file", "deleted", "folder-deleted", "replaced-folder"]
+    kind: Literal["file", "deleted", "replaced-folder"]
     data: bytes = b""
     why_not: str = ""
 

@@ -88,6 +88,11 @@ class Workbench:
         """The sandbox; `ready` was awaited before."""
         return self._found or Found(None)
 
+    @property
+    def _mounted(self) -> bool:
+        """Whether commands work in an overlay mount, not in a copy."""
+        return isinstance(self.found.layer, Bubblewrap) and not self.found.layer.copies
+
     def command(self, text: str, cwd: str) -> Command:
         """Return the exact request for a command line in a folder of the workspace; raises PathRefused, ToolError."""
         folder = self._overlay.resolver.resolve(cwd)
@@ -106,7 +111,7 @@ class Workbench:
 
     def _sight(self, cwd: str, files: tuple[str, ...], folders: tuple[str, ...]) -> Sight:
         root = self._overlay.resolver.root
-        masks = isinstance(self.found.layer, Bubblewrap) and not self.found.layer.copies
+        masks = self._mounted
         upper = self._scratch.upper
         return Sight(
             root,
@@ -183,7 +188,7 @@ class Workbench:
                 files = (*files, place)
         if len(files) + len(folders) > MASKS_MAX:
             raise ToolError(f"The workspace has more than {MASKS_MAX} files of secrets, too many to hide.")
-        mounted = isinstance(self.found.layer, Bubblewrap) and not self.found.layer.copies
+        mounted = self._mounted
         if not mounted:
             self._copy.bring_up(frozenset((*files, *folders)))
         texts = self._texts()
@@ -246,7 +251,7 @@ class Workbench:
 
     def _changes(self) -> list[Wrote]:
         skip = self._overlay.ignores_folder
-        if isinstance(self.found.layer, Bubblewrap) and not self.found.layer.copies:
+        if self._mounted:
             upper = self._scratch.upper
             gone = [path for path, data in self._laid.items() if data is not None and not os.path.lexists(upper / path)]
             return [*changes_in_upper(upper, skip, self._known), *(Wrote(path, "deleted") for path in gone)]

@@ -74,7 +74,7 @@ class Opened:
         """Return a descriptor that reads these bytes."""
         handle = os.memfd_create("redline", os.MFD_CLOEXEC) if hasattr(os, "memfd_create") else _temporary()
         self.fds.append(handle)
-        os.write(handle, data) if len(data) < 65536 else _write_all(handle, data)
+        _write_all(handle, data)
         os.lseek(handle, 0, os.SEEK_SET)
         return handle
 

@@ -35,9 +35,16 @@ Lookup = Callable[[str, int], Awaitable[str]]
 
 
 async def look_up(host: str, port: int) -> str:
-    """Return the first address of a name; raises OSError."""
+    """Return the first address of a name; raises OSError, also for a name that leads to this machine or its network.
+
+    An address, or localhost, is what the user granted by that very name.
+    """
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return str(found[0][4][0])
+    address = str(found[0][4][0])
+    local = host == "localhost" or host.replace(".", "").isdigit() or ":" in host
+    if not local and not ipaddress.ip_address(address).is_global:
+        raise OSError(f"{host} leads to {address}, an address of this machine or its network")
+    return address
 
 
 @dataclass(slots=True)
@@ -123,12 +130,7 @@ class Proxy:
         if port not in PORTS and not any(word.endswith(f":{port}") for word in lines):
             raise OSError(f"only ports 80 and 443 are let through, not {port}")
         self.keeper.permit(request).spend(request)
-        address = await asyncio.wait_for(self.look_up(host, port), CONNECT_S_MAX)
-        named = any(line.words[0].split(":")[0] == host for line in self.keeper.rules.allow)
-        local = host == "localhost" or host.replace(".", "").isdigit() or ":" in host
-        if not ipaddress.ip_address(address).is_global and not (named and local) and self.look_up is look_up:
-            raise OSError(f"{host} leads to {address}, an address of this machine or its network")
-        return address
+        return await asyncio.wait_for(self.look_up(host, port), CONNECT_S_MAX)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, out: bool) -> None:
         with suppress(OSError):
