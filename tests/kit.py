@@ -26,14 +26,16 @@ def disk(root: Path) -> dict[str, str]:
     return {p.relative_to(root).as_posix(): p.read_bytes().decode() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def workspace(root: Path, buffers=None) -> Workspace:
-    return Workspace(root, Journal(root.parent / "journal.sqlite"), buffers)
+def workspace(root: Path, buffers=None, index=None) -> Workspace:
+    return Workspace(root, Journal(root.parent / "journal.sqlite"), buffers, index)
 
 
-async def carry_out(ws: Workspace, model, task: Task | str, limits: Limits | None = None, session: str = ""):
+async def carry_out(
+    ws: Workspace, model, task: Task | str, limits: Limits | None = None, session: str = "", config=None
+):
     """Run to the end; returns the run and its events."""
     task = Task(task) if isinstance(task, str) else task
-    run = ws.new_run(task, model, Config(limits=limits or Limits()), session)
+    run = ws.new_run(task, model, config or Config(limits=limits or Limits(), validate="never"), session)
     try:
         events = [event async for event in ws.carry_out(run, model)]
     finally:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from redline_agent import cli_history
 from redline_agent.errors import RedlineError, UsageError
 
 
@@ -32,6 +33,10 @@ def add_commands(commands: Any) -> None:
     what.add_argument("--accept", action="store_true", help="accept every hunk that carries no badge")
     what.add_argument("--check", action="store_true", help="change nothing; exit code 1 when there is a proposal")
     run.add_argument("--json", action="store_true", help="one JSON object a line, ending in the outcome")
+    run.add_argument(
+        "--plan", choices=["auto", "always", "never", "ask"], help="whether a plan comes first, and waits for your word"
+    )
+    run.add_argument("--session", default="", metavar="SESSION", help="go on in an earlier session")
     run.add_argument("--max-turns", type=_positive_int, metavar="N", help="limit of model turns")
     run.add_argument("--max-cost", type=_positive, metavar="USD", help="limit of cost in US dollars")
     run.set_defaults(handler=_run)
@@ -67,6 +72,8 @@ def add_commands(commands: Any) -> None:
     trust.add_argument("--revoke", action="store_true", help="take trust and approvals back")
     trust.add_argument("--list", action="store_true", help="change nothing, say what holds")
     trust.set_defaults(handler=_trust)
+
+    cli_history.add_commands(commands, _folder)
 
     doctor = commands.add_parser(
         "doctor", help="check the installation", description="Say what works here and what does not."
@@ -114,8 +121,8 @@ def _run(args: argparse.Namespace) -> int:
     from redline_agent.config import load_config, with_limits
     from redline_agent.context.gather import Task
     from redline_agent.headless import Wish, open_workspace, run_task, run_until_interrupted
-    from redline_agent.models.catalog import make_model
     from redline_agent.models.names import default_model
+    from redline_agent.models.pool import Pool
 
     if not args.task.strip():
         raise UsageError("The task is empty.")
@@ -131,7 +138,8 @@ def _run(args: argparse.Namespace) -> int:
         if not (workspace.resolver.root / inside).exists():
             raise UsageError(f"There is no {path}.")
         targets.append(inside)
-    model = make_model(args.model or config.model or default_model())
+    pool = Pool(config.compatible)
+    model = pool.get(args.model or config.model or default_model())
     wish = Wish(args.review, args.accept, args.check, args.json)
     file = targets[0] if len(targets) == 1 and (workspace.resolver.root / targets[0]).is_file() else ""
     root = workspace.resolver.root
@@ -140,7 +148,9 @@ def _run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     console = Console(stderr=args.json, highlight=False)
-    return run_until_interrupted(run_task(workspace, task, model, replace(config, limits=limits), wish, console))
+    run = workspace.new_run(task, model, replace(config, limits=limits, plan=args.plan or config.plan), args.session)
+    pool.keep(model)
+    return run_until_interrupted(run_task(workspace, run, pool, wish, console))
 
 
 def _review(args: argparse.Namespace) -> int:

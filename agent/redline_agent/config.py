@@ -18,6 +18,12 @@ from redline_agent.limits import Limits
 _APP = "redline"
 
 
+KNOWN = frozenset({
+    "model", "limits", "permissions", "fallback", "plan", "validate", "roles", "flags", "prompts", "context", "compatible",
+    "mcp",
+})  # fmt: skip
+ROLES = ("executor", "planner", "validator", "explorer", "summariser")
+CONTEXT_TOKENS_LEAST = 2_000
 KINDS = ("run", "read", "write", "net", "mcp")
 _LINE = re.compile(r"\s*(?:" + "|".join(KINDS) + r"):\s*\S.*")
 
@@ -35,13 +41,24 @@ class Permissions:
 class Config:
     """Settings of the user; "" for the model means: the first provider with a key, else the built-in engine.
 
-    `denied` are rules of the workspace's, as its editor configuration gives them: it may only tighten.
+    `denied` are rules of the workspace's, as its editor configuration gives them: it may only tighten. `fallback` is the
+    model that goes on where the first refuses or cannot be reached; `roles` are models by role, `flags` versions of
+    prompt layers by id, `compatible` and `mcp` servers by name.
     """
 
     model: str = ""
     limits: Limits = field(default_factory=Limits)
     permissions: Permissions = field(default_factory=Permissions)
     denied: tuple[str, ...] = ()
+    fallback: str = ""
+    plan: str = "auto"
+    validate: str = "auto"
+    roles: Mapping[str, str] = field(default_factory=dict[str, str])
+    flags: Mapping[str, str] = field(default_factory=dict[str, str])
+    prompts_dir: str = ""
+    context_tokens_max: int = 0
+    compatible: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    mcp: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
 
 def state_dir(env: Mapping[str, str] = os.environ) -> Path:
@@ -70,19 +87,69 @@ def load_config(env: Mapping[str, str] = os.environ) -> Config:
 
 def merge(config: Config, data: Mapping[str, Any], where: str) -> Config:
     """Return the configuration with settings laid over it; raises ConfigError on unknown or wrong ones."""
-    unknown = set(data) - {"model", "limits", "permissions"}
+    unknown = set(data) - KNOWN
     if unknown:
         raise ConfigError(
-            f"{where} has the unknown setting {min(unknown)!r}.", hint="Known: model, limits, permissions."
+            f"{where} has the unknown setting {min(unknown)!r}.", hint=f"Known: {', '.join(sorted(KNOWN))}."
         )
-    model = data.get("model", config.model)
-    if not isinstance(model, str):
-        raise ConfigError(f"{where}: model must be a string.")
     lines = _permissions(data.get("permissions", {}), where)
     joined = Permissions(*(getattr(config.permissions, name) + lines[name] for name in ("allow", "ask", "deny")))
+    roles = _tables(data, "roles", where)
+    wrong = [name for name in roles if name not in ROLES or set(roles[name]) != {"model"}]
+    if wrong:
+        raise ConfigError(f"{where}: roles.{wrong[0]} must be {{ model = NAME }} of one of {', '.join(ROLES)}.")
     return replace(
-        config, model=model, limits=with_limits(config.limits, data.get("limits", {}), where), permissions=joined
+        config,
+        model=_text(data, "model", config.model, where),
+        limits=with_limits(config.limits, data.get("limits", {}), where),
+        permissions=joined,
+        fallback=_text(data, "fallback", config.fallback, where),
+        plan=_choice(data, "plan", config.plan, ("auto", "always", "never", "ask"), where),
+        validate=_choice(data, "validate", config.validate, ("auto", "never"), where),
+        roles={**config.roles, **{name: str(table["model"]) for name, table in roles.items()}},
+        flags={**config.flags, **{name: str(value) for name, value in _mapping(data, "flags", where).items()}},
+        prompts_dir=_text(_mapping(data, "prompts", where, {"dir"}), "dir", config.prompts_dir, where),
+        context_tokens_max=_tokens(data, config.context_tokens_max, where),
+        compatible={**config.compatible, **_tables(data, "compatible", where)},
+        mcp={**config.mcp, **_tables(_mapping(data, "mcp", where, {"servers"}), "servers", where)},
     )
+
+
+def _mapping(data: Mapping[str, Any], name: str, where: str, keys: set[str] | None = None) -> Mapping[str, Any]:
+    value = data.get(name, {})
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: {name} must be a table.")
+    table = cast("Mapping[str, Any]", value)
+    unknown = set(table) - keys if keys is not None else set[str]()
+    if unknown:
+        raise ConfigError(f"{where} has the unknown setting {name}.{min(unknown)}.")
+    return table
+
+
+def _tables(data: Mapping[str, Any], name: str, where: str) -> dict[str, Mapping[str, Any]]:
+    table = _mapping(data, name, where)
+    return {key: _mapping(table, key, f"{where}: {name}") for key in table}
+
+
+def _text(data: Mapping[str, Any], name: str, before: str, where: str) -> str:
+    value = data.get(name, before)
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: {name} must be a string.")
+    return value
+
+
+def _choice(data: Mapping[str, Any], name: str, before: str, choices: tuple[str, ...], where: str) -> str:
+    value = _text(data, name, before, where)
+    if value not in choices:
+        raise ConfigError(f"{where}: {name} is {value!r}; it may be {', '.join(choices)}.")
+    return value
+
+
+def _tokens(data: Mapping[str, Any], before: int, where: str) -> int:
+    value = _mapping(data, "context", where, {"tokens_max"}).get("tokens_max", before)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or 0 < value < CONTEXT_TOKENS_LEAST:
+        raise ConfigError(f"{where}: context.tokens_max must be a whole number of at least {CONTEXT_TOKENS_LEAST}.")
+    return value
 
 
 def _permissions(given: Any, where: str) -> dict[str, tuple[str, ...]]:

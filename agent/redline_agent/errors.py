@@ -85,7 +85,23 @@ class ModelUnavailable(ModelError):
 
 
 class StreamDropped(ModelUnavailable):
-    """The connection broke in mid-reply; what came was paid for and is thrown away."""
+    """The connection broke in mid-reply; what came was paid for and is thrown away.
+
+    `input_tokens` and `output_tokens` are what the provider had reported by then.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        retry_after_s: float | None = None,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+    ) -> None:
+        super().__init__(message, hint=hint, retry_after_s=retry_after_s)
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
 
 
 class ContextOverflow(ModelError):

@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from redline_agent.messages import Frozen, Reply, Text, ToolCall, ToolResult
+from redline_agent.messages import Frozen, Label, Reply, Text, ToolCall, ToolResult, Usage
 
+StepState = Literal["open", "doing", "done", "dropped"]
 OutcomeState = Literal["proposed", "answered", "refused", "failed", "limit", "cancelled", "interrupted"]
 
 
 class RunStarted(Frozen):
-    """The task, as the model is told it."""
+    """The task, as the model is told it; a child has the `parent` run, and a `key` that names it within that."""
 
     type: Literal["run_started"] = "run_started"
     instruction: str
@@ -24,13 +25,100 @@ class RunStarted(Frozen):
     model: str
     prompt_digest: str
     layers: dict[str, str]
+    role: str = "executor"
+    profile: str = "standard"
+    flags: dict[str, str] = Field(default_factory=dict)
+    parent: str = ""
+    key: str = ""
 
 
 class TurnStarted(Frozen):
-    """A request is about to be sent."""
+    """A request is about to be sent: its digest, and what it was thought to have in tokens, before and after
+    calibration.
+    """
 
     type: Literal["turn_started"] = "turn_started"
     turn: int
+    request: str = ""
+    prompt: str = ""
+    model: str = ""
+    raw_tokens: int = 0
+    expected_tokens: int = 0
+    output_tokens_max: int = 0
+
+
+class Step(Frozen):
+    """One step of a plan: what, in which files, and how one sees that it is done."""
+
+    what: str
+    files: tuple[str, ...] = ()
+    check: str = ""
+    state: StepState = "open"
+
+
+class Planned(Frozen):
+    """The plan as it is from now on, and who made it so. A `stepwise` one is given to the executor a step at a time."""
+
+    type: Literal["plan"] = "plan"
+    steps: tuple[Step, ...]
+    stepwise: bool = False
+    by: Literal["planner", "executor", "user"] = "executor"
+    label: Label
+
+
+class Edited(Frozen):
+    """What calls did to the overlay, as workspace/kept.py writes it; texts are named by their digests."""
+
+    type: Literal["edited"] = "edited"
+    files: tuple[dict[str, Any], ...] = ()
+    seen: dict[str, str] = Field(default_factory=dict)
+
+
+class Compacted(Frozen):
+    """The view gets smaller from here on: results that are shown as a line now, and what a summary stands for.
+
+    With a summary, everything before the newest `keep` replies is folded into it.
+    """
+
+    type: Literal["compacted"] = "compacted"
+    cleared: dict[str, str] = Field(default_factory=dict)
+    summary: Text | None = None
+    keep: int = 0
+    before_tokens: int = 0
+    after_tokens: int = 0
+    passes: tuple[str, ...] = ()
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+
+
+class ModelChanged(Frozen):
+    """Another model goes on with the run, and why."""
+
+    type: Literal["model_changed"] = "model_changed"
+    model: str
+    why: str
+
+
+class Resumed(Frozen):
+    """A run that was cut off goes on."""
+
+    type: Literal["resumed"] = "resumed"
+
+
+class Copied(Frozen):
+    """What follows was copied from another session, or came from a file: then it is tainted."""
+
+    type: Literal["copied"] = "copied"
+    source: str
+    imported: bool = False
+
+
+class Failed(Frozen):
+    """An error that did not end the run by itself, such as a role that could not do its work."""
+
+    type: Literal["error"] = "error"
+    what: str
+    message: str
 
 
 class ReplyReceived(Frozen):
@@ -127,12 +215,14 @@ class Working(Frozen):
 
 
 class Retrying(Frozen):
-    """The provider could not answer; the request goes out again after a wait."""
+    """The provider could not answer; the request goes out again after a wait. `usage` is what was paid for nothing."""
 
     type: Literal["retrying"] = "retrying"
     reason: str
     wait_s: float
     attempt: int
+    usage: Usage = Usage()
+    cost_usd: float | None = None
 
 
 Durable = (
@@ -143,11 +233,19 @@ Durable = (
     | ToolStarted
     | ToolFinished
     | Said
+    | Planned
+    | Edited
+    | Compacted
+    | ModelChanged
+    | Resumed
+    | Copied
+    | Failed
+    | Retrying
     | Proposed
     | HunksDecided
     | RunEnded
 )
-Passing = TextDelta | Working | Retrying
+Passing = TextDelta | Working
 Event = Durable | Passing
 DURABLE = (
     RunStarted,
@@ -157,6 +255,14 @@ DURABLE = (
     ToolStarted,
     ToolFinished,
     Said,
+    Planned,
+    Edited,
+    Compacted,
+    ModelChanged,
+    Resumed,
+    Copied,
+    Failed,
+    Retrying,
     Proposed,
     HunksDecided,
     RunEnded,

@@ -15,16 +15,20 @@ from rich.console import Console
 from rich.prompt import Prompt as RichPrompt
 from rich.text import Text as RichText
 
-from redline_agent.config import Config, state_dir
+from redline_agent.config import state_dir
 from redline_agent.context.gather import Task
+from redline_agent.context.index import ANSWER_S_MAX, Index
 from redline_agent.deciding import accept, bulk, refresh, reject
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.events import Event, Retrying, RunEnded, TextDelta, ToolFinished, ToolStarted, Working
 from redline_agent.journal import Journal
-from redline_agent.models.base import Model
+from redline_agent.models.pool import Pool
 from redline_agent.safety.approvals import Answer, Asker, Question, nobody
+from redline_agent.safety.keeper import Keeper
 from redline_agent.session import Run, Workspace, journal_path
+from redline_agent.stages import Words, nobody_there
 from redline_agent.text import escape_hidden, one_line, plural
+from redline_agent.workspace.overlay import Overlay
 from redline_agent.workspace.proposal import OPEN, FileOperation, Hunk, Proposal
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_LIMIT, EXIT_CANCELLED = 0, 1, 2, 3, 130
@@ -48,7 +52,7 @@ def open_workspace(root: Path) -> Workspace:
         raise UsageError(f"{root} is not a folder.")
     journal = Journal(journal_path(state_dir(), root))
     journal.close_open_runs()
-    return Workspace(root, journal)
+    return Workspace(root, journal, index=Index(root))
 
 
 def asker(console: Console) -> Asker:
@@ -64,20 +68,54 @@ def asker(console: Console) -> Asker:
     return asked
 
 
-async def run_task(workspace: Workspace, task: Task, model: Model, config: Config, wish: Wish, console: Console) -> int:
-    """Run one task to its end and do what was wished with the proposal; returns the exit code."""
-    run = workspace.new_run(task, model, config)
+async def found_for(workspace: Workspace, task: str, limit: int) -> list[dict[str, Any]]:
+    """Return the files that the index finds for a task, best first, as JSON values."""
+    index = workspace.index
+    if index is None or not task.strip():
+        raise UsageError("The task is empty.")
+    overlay = Overlay(workspace.resolver)
+    keeper = Keeper(workspace.rules, workspace.resolver.root)
+    try:
+        found = await index.find(Task(task), overlay, keeper, wait_s=ANSWER_S_MAX, limit=limit)
+    finally:
+        await index.close()
+    masked = workspace.masks.masked
+    return [
+        {"path": each.path, "score": each.score, "tokens": each.tokens, "why": each.why,
+         "symbols": [[line, masked(text)] for line, text in each.symbols]}
+        for each in found
+    ]  # fmt: skip
+
+
+def words_from(console: Console) -> Words:
+    """Return how a person at the terminal is asked a question."""
+
+    async def asked(question: str) -> str | None:
+        console.print()
+        console.print(RichText(escape_hidden(question), style="bold yellow"), soft_wrap=True)
+        return ask_words(console)
+
+    return asked
+
+
+async def run_task(workspace: Workspace, run: Run, pool: Pool, wish: Wish, console: Console) -> int:
+    """Carry a run out to its end and do what was wished with the proposal; returns the exit code."""
+    model = pool.get(run.model)
     ended: RunEnded | None = None
     show = _json_line if wish.as_json else _shower(console)
-    leave = asker(console) if sys.stdin.isatty() and not wish.as_json and not wish.accept else nobody
+    somebody = sys.stdin.isatty() and not wish.as_json and not wish.accept
+    leave, words = (asker(console), words_from(console)) if somebody else (nobody, nobody_there)
     try:
-        async for event in workspace.carry_out(run, model, leave):
+        async for event in workspace.carry_out(run, model, leave, words, pool):
             if isinstance(event, RunEnded):
                 ended = event
             else:
                 show(event)
     finally:
         await model.close()
+        await pool.close()
+        if workspace.index:
+            await workspace.index.close()
     assert ended is not None  # noqa: S101  carry_out always ends in one
     code = _EXITS.get(ended.state, EXIT_FAILED)
     decided: dict[str, str] = {}
@@ -269,6 +307,18 @@ def ask(console: Console, choices: dict[str, str], default: str | None) -> str:
     except EOFError:
         console.print()
         return list(choices)[-1]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def ask_words(console: Console) -> str | None:
+    """Ask for a line of words; None at the end of input."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return str(RichPrompt.ask(RichText(">"), default="", show_default=False, console=console))
+    except EOFError:
+        console.print()
+        return None
     finally:
         signal.signal(signal.SIGINT, before)
 

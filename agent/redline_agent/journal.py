@@ -1,9 +1,9 @@
 """The journal: an append-only log of a workspace's sessions, in SQLite with a write-ahead log, mode 0600.
 
 Everything else about a session is a projection of it. A row is written before anybody acts on the event, so a
-process that dies leaves a valid journal. Proposals hold the user's texts as they are: they lie in a file beside it
-(`raw`), never exported; `interrupted` finds the runs that it left open, and `close_open_runs`
-gives each of them an end.
+process that dies leaves a valid journal; `close_open_runs` gives the runs that it left open an end. Prompts and the
+whole of clipped outputs lie beside the events, each once. Proposals and edits hold the user's texts as they are: those
+lie in a file of their own (`raw`), never exported.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import sqlite3
 import sys
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -36,7 +37,14 @@ CREATE TABLE IF NOT EXISTS event (
   type TEXT NOT NULL,
   body TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS prompt (digest TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS output (
+  session TEXT NOT NULL, call TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (session, call)
+) STRICT;
+CREATE TABLE IF NOT EXISTS child (run TEXT NOT NULL, key TEXT NOT NULL, session TEXT NOT NULL, child TEXT NOT NULL,
+  PRIMARY KEY (run, key)) STRICT;
 CREATE TABLE IF NOT EXISTS raw.proposal (run TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS raw.text (digest TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS event_run ON event (run, seq);
 CREATE INDEX IF NOT EXISTS event_session ON event (session, seq);
 CREATE INDEX IF NOT EXISTS event_type ON event (type, seq);
@@ -95,19 +103,92 @@ class Journal:
             raise JournalError(f"{self.path} was written by another version of Redline (schema {version}).")
         self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
-    def append(self, session: str, run: str, event: Durable) -> None:
-        """Write one event; it is there after a crash of this process once this returns."""
+    def append(self, session: str, run: str, *events: Durable) -> None:
+        """Write events, all of them or none; they are there after a crash of this process once this returns."""
+        with self._guarded("written"), self._transaction():
+            for event in events:
+                try:
+                    kept = self._keep_raw(run, event) if isinstance(event, Proposed) else event
+                    body = kept.model_dump_json()
+                except ValueError as error:
+                    raise JournalError(f"An event cannot be written down: {error}.") from error
+                self._db.execute(
+                    "INSERT INTO event (session, run, at, owner, type, body) VALUES (?, ?, ?, ?, ?, ?)",
+                    (session, run, time.time(), os.getpid(), event.type, body),
+                )
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self._db.in_transaction:  # a full disk has rolled it back already
+                self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # ---- what lies beside the events
+
+    def keep_prompt(self, digest: str, body: str) -> None:
+        """Keep a prompt, once, under its digest."""
+        self._put("INSERT OR IGNORE INTO prompt (digest, body) VALUES (?, ?)", digest, body)
+
+    def prompt(self, digest: str) -> str | None:
+        """Return the prompt of a digest."""
+        return self._one("SELECT body FROM prompt WHERE digest = ?", digest)
+
+    def keep_output(self, session: str, call: str, text: str) -> None:
+        """Keep the whole of a result that the model is shown in part."""
+        self._put("INSERT OR REPLACE INTO output (session, call, body) VALUES (?, ?, ?)", session, call, text)
+
+    def output(self, session: str, call: str) -> str | None:
+        """Return the whole of a call's result: what was kept of it, else what the model was shown."""
+        kept = self._one("SELECT body FROM output WHERE session = ? AND call = ?", session, call)
+        if kept is not None:
+            return kept
+        return self._one(
+            "SELECT json_extract(body, '$.result.text') FROM event WHERE session = ? AND type = 'tool_result'"
+            " AND json_extract(body, '$.result.call_id') = ? ORDER BY seq DESC LIMIT 1",
+            session,
+            call,
+        )
+
+    def keep_text(self, digest: str, text: str) -> None:
+        """Keep a text of the user's files, raw, under its digest."""
+        self._put("INSERT OR IGNORE INTO raw.text (digest, body) VALUES (?, ?)", digest, text)
+
+    def text(self, digest: str) -> str | None:
+        """Return the raw text of a digest."""
+        return self._one("SELECT body FROM raw.text WHERE digest = ?", digest)
+
+    def keep_child(self, run: str, key: str, session: str, child: str) -> None:
+        """Note which session and run a child of a run has."""
+        self._put("INSERT OR REPLACE INTO child (run, key, session, child) VALUES (?, ?, ?, ?)",
+                  run, key, session, child)  # fmt: skip
+
+    def child(self, run: str, key: str) -> tuple[str, str] | None:
+        """Return session and run of a run's child."""
+        with self._guarded("read"):
+            row = self._db.execute("SELECT session, child FROM child WHERE run = ? AND key = ?", (run, key)).fetchone()
+        return (str(row[0]), str(row[1])) if row else None
+
+    def _put(self, statement: str, *values: str) -> None:
         with self._guarded("written"):
             try:
-                if isinstance(event, Proposed):
-                    event = self._keep_raw(run, event)
-                body = event.model_dump_json()
-            except ValueError as error:
-                raise JournalError(f"An event cannot be written down: {error}.") from error
-            self._db.execute(
-                "INSERT INTO event (session, run, at, owner, type, body) VALUES (?, ?, ?, ?, ?, ?)",
-                (session, run, time.time(), os.getpid(), event.type, body),
-            )
+                self._db.execute(statement, values)
+            except UnicodeEncodeError as error:
+                raise JournalError(f"A text cannot be written down: {error}.") from error
+
+    def _one(self, statement: str, *values: str) -> str | None:
+        with self._guarded("read"):
+            row = self._db.execute(statement, values).fetchone()
+        return None if row is None or row[0] is None else str(row[0])
+
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query over the events, for a projection."""
+        with self._guarded("read"):
+            return self._db.execute(statement, values).fetchall()
 
     def _keep_raw(self, run: str, event: Proposed) -> Proposed:
         """Put the proposal into the store of raw texts; what is left is its digest."""
@@ -148,8 +229,9 @@ class Journal:
         with self._guarded("read"):
             rows = self._db.execute(
                 "SELECT s.session, s.run, s.at, s.body, (SELECT e.body FROM event e WHERE e.run = s.run"
-                " AND e.type = 'outcome' ORDER BY e.seq DESC LIMIT 1)"
-                " FROM event s WHERE s.type = 'run_started' ORDER BY s.seq DESC"
+                " AND e.type IN ('outcome', 'resumed') ORDER BY e.seq DESC LIMIT 1)"
+                " FROM event s WHERE s.type = 'run_started' AND json_extract(s.body, '$.parent') IN ('', NULL)"
+                " ORDER BY s.seq DESC"
             ).fetchall()
         decided: dict[str, set[str]] = {}
         for run, event in self.of_type("decided"):
@@ -161,7 +243,9 @@ class Journal:
         """End the runs whose process died without an outcome, as "interrupted"; returns how many."""
         with self._guarded("repaired"):
             rows = self._db.execute(
-                "SELECT session, run, max(owner) FROM event GROUP BY run HAVING sum(type = 'outcome') = 0"
+                "SELECT session, run, (SELECT o.owner FROM event o WHERE o.run = e.run ORDER BY o.seq DESC LIMIT 1)"
+                " FROM event e GROUP BY run HAVING max(CASE WHEN type = 'outcome' THEN seq ELSE 0 END)"
+                " <= max(CASE WHEN type IN ('run_started', 'resumed') THEN seq ELSE 0 END)"
             ).fetchall()
         dead = [(session, run) for session, run, owner in rows if not _alive(int(owner))]
         for session, run in dead:
@@ -197,7 +281,7 @@ def _alive(pid: int) -> bool:
 
 def _row(session: str, run: str, at: float, started: str, ended: str | None, decided: set[str]) -> RunRow:
     start = RunStarted.model_validate_json(started)
-    end = RunEnded.model_validate_json(ended) if ended else None
+    end = RunEnded.model_validate_json(ended) if ended and '"outcome"' in ended[:30] else None
     state = end.state if end else "running"
     if state == "proposed" and decided:
         state = decided.pop() if len(decided) == 1 else "mixed"

@@ -11,44 +11,47 @@ import logging
 import tomllib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from redline_agent.config import Config, state_dir, tighten
-from redline_agent.context.gather import Task, gather
-from redline_agent.errors import JournalError, LimitReached, RedlineError
+from redline_agent.context.estimate import Calibration
+from redline_agent.context.gather import Task, task_of
+from redline_agent.context.index import Index
+from redline_agent.errors import JournalError, LimitReached, RedlineError, UsageError
 from redline_agent.events import (
-    Durable,
     Event,
     HunksDecided,
     OutcomeState,
+    Planned,
     Proposed,
+    ReplyReceived,
     RunEnded,
     RunStarted,
-    ToolFinished,
-    Working,
 )
-from redline_agent.journal import Journal, new_id
+from redline_agent.frame import Frame
+from redline_agent.history import calibration_of
+from redline_agent.journal import Journal, RunRow, new_id
 from redline_agent.limits import Meter
-from redline_agent.loop import Loop
 from redline_agent.models.base import Model
-from redline_agent.prompts.builder import build
-from redline_agent.proving import prove
+from redline_agent.models.pool import Pool
 from redline_agent.safety.approvals import Asker, Memory, nobody
 from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.paths import Resolver
 from redline_agent.safety.requests import Access, text_digest
 from redline_agent.safety.rules import Rules, built_in_rules, tightened, with_permissions
 from redline_agent.safety.secrets import Masks
+from redline_agent.stages import People, Stages, Words, nobody_there
 from redline_agent.text import one_line, split_lines
-from redline_agent.tools.registry import by_name, specs
+from redline_agent.tools.base import Symbols, Tool
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.overlay import Buffers, Overlay
 from redline_agent.workspace.proposal import Proposal
-from redline_agent.workspace.proposing import propose
-from redline_agent.workspace.stored import dump, load
+from redline_agent.workspace.stored import load
 from redline_agent.workspace.workbench import Workbench
+
+RESUMABLE = ("interrupted", "cancelled", "failed", "limit")
+"""Ends after which a run can go on: its process died, or it was stopped by somebody or something."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,20 +71,28 @@ class Run:
     task: Task
     model: str
     meter: Meter
+    config: Config = field(default_factory=Config, repr=False)
     state: str = "running"
     answer: str = ""
     limit: str = ""
     doing: str = ""
     refusals: list[str] = field(default_factory=list[str])
     proposal: Proposal | None = None
-    loop: Loop | None = field(default=None, repr=False)
+    frame: Frame | None = field(default=None, repr=False)
+    resumed: bool = False
+    steering: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(maxsize=32), repr=False)
+
+    @property
+    def plan(self) -> Planned | None:
+        """The plan as it is now, None when there is none."""
+        return self.frame.conversation.plan if self.frame else None
 
     def steer(self, text: str) -> None:
         """Put words of the user before the next turn; raises RedlineError when the run has ended or too many wait."""
-        if self.state != "running" or self.loop is None:
+        if self.state not in ("running", "waiting"):
             raise RedlineError("The run has ended, so it cannot be steered.", hint="Start another one.")
         try:
-            self.loop.steering.put_nowait(text)
+            self.steering.put_nowait(text)
         except asyncio.QueueFull:
             raise RedlineError("Too many words wait for this run already.") from None
 
@@ -89,35 +100,78 @@ class Run:
 class Workspace:
     """One workspace folder with its journal: makes runs, and keeps what was decided."""
 
-    def __init__(self, root: Path, journal: Journal, buffers: Buffers | None = None) -> None:
+    def __init__(
+        self, root: Path, journal: Journal, buffers: Buffers | None = None, index: Index | None = None
+    ) -> None:
         self.resolver = Resolver(root)
         self.journal = journal
         self.buffers = buffers
+        self.index = index
         self.masks = Masks()
         self.memory = Memory(state_dir() / "permissions.json")
         self.rules: Rules = built_in_rules()
+        self.outside_tools: dict[str, Tool[Any]] = {}
+        self._calibrations: dict[str, Calibration] = {}
 
     @property
     def trusted(self) -> bool:
         """Whether the user trusts the folder: before that nothing of it runs."""
         return self.memory.standing(self.resolver.root, "").trusted
 
+    def calibration(self, model: str) -> Calibration:
+        """Return how a model's tokens relate to what is counted, from what its replies reported here."""
+        if model not in self._calibrations:
+            self._calibrations[model] = calibration_of(self.journal, model)
+        return self._calibrations[model]
+
+    def symbols(self, overlay: Overlay) -> Symbols | None:
+        """Return what the index knows of definitions, as the overlay has them."""
+        return self.index.over(overlay) if self.index else None
+
     def new_run(self, task: Task, model: Model, config: Config, session: str = "") -> Run:
         """Return a run that has not begun."""
+        config = self._tightened(config)
+        return Run(new_id("run"), session or new_id("session"), task, model.name, Meter(config.limits), config)
+
+    def _tightened(self, config: Config) -> Config:
         config = tighten(config, own_settings(self.resolver))
         self.rules = tightened(with_permissions(built_in_rules(), config.permissions), config.denied)
-        return Run(new_id("run"), session or new_id("session"), task, model.name, Meter(config.limits))
+        return config
 
-    async def carry_out(self, run: Run, model: Model, ask: Asker = nobody) -> AsyncGenerator[Event]:
+    def cut_off(self, session: str = "") -> RunRow:
+        """Return the newest run that was cut off, of a session or of any; raises UsageError when there is none."""
+        rows = [row for row in self.journal.runs() if not session or session in (row.session, row.run)]
+        if session and not rows:
+            raise UsageError(f"There is no session {session!r} in this folder.", hint="`redline sessions` lists them.")
+        found = next((row for row in rows if row.state in RESUMABLE), None)
+        if found is None or found.session != next(row.session for row in rows if row.session == found.session):
+            raise UsageError("No run here was cut off.", hint="`redline sessions` lists the runs.")
+        return found
+
+    def resume(self, row: RunRow, config: Config) -> Run:
+        """Return a run that was cut off, to go on with; nothing that it was answered is asked for again."""
+        newer = next(each for each in self.journal.runs() if each.session == row.session)
+        if newer.run != row.run:
+            raise UsageError(f"{row.run} is not the newest run of {row.session}.", hint="Start a new one there.")
+        started = next(e for e in self.journal.of_run(row.run) if isinstance(e, RunStarted))
+        config = self._tightened(config)
+        task = task_of(started)
+        return Run(row.run, row.session, task, started.model, Meter(config.limits), config, resumed=True)
+
+    async def carry_out(
+        self, run: Run, model: Model, ask: Asker = nobody, words: Words = nobody_there, pool: Pool | None = None
+    ) -> AsyncGenerator[Event]:
         """Carry a run out, to its RunEnded; the journal has one even when the caller cancels. The model stays open.
 
-        `ask` is how the person is asked for what is not allowed by itself; without one that is denied.
+        `ask` is how the person is asked for what is not allowed by itself; without one that is denied. `words` is how
+        they are asked a question. Other models that the run needs come from `pool`.
         """
+        own = pool or Pool(run.config.compatible)
         try:
-            async for event in self._carry_out(run, model, ask):
+            async for event in self._carry_out(run, model, People(ask, words), own):
                 yield event
         except (asyncio.CancelledError, GeneratorExit):
-            if run.state == "running":
+            if run.state in ("running", "waiting"):
                 self._end(run, "cancelled", "Cancelled.")
             raise
         except JournalError as error:
@@ -130,75 +184,30 @@ class Workspace:
         except Exception as error:
             logger.exception("A run failed by a mistake of Redline's own")
             yield self._end(run, "failed", f"Redline failed: {type(error).__name__}: {one_line(str(error))}")
+        finally:
+            if pool is None:
+                await own.close()
 
-    async def _carry_out(self, run: Run, model: Model, ask: Asker) -> AsyncIterator[Event]:
+    async def _carry_out(self, run: Run, model: Model, people: People, pool: Pool) -> AsyncIterator[Event]:
         overlay = Overlay(self.resolver, self.buffers)
-        root = self.resolver.root
-        keeper = Keeper(self.rules, root, run.id, run.session, self.memory, ask)
+        keeper = Keeper(self.rules, self.resolver.root, run.id, run.session, self.memory, people.leave)
         bench = Workbench(overlay, keeper, state_dir() / "scratch" / run.id)
+        stages = Stages(self, run, run.config, people, pool, overlay, keeper, bench, resumed=run.resumed)
         try:
-            async for event in self._steps(run, model, overlay, keeper, bench):
+            async for event in stages.carry_out(model):
                 yield event
+                if isinstance(event, ReplyReceived):
+                    self._calibrations.clear()
         finally:
             await bench.close()
+        if run.state == "refused":
+            yield self._end(run, "refused", run.answer)
+        else:
+            yield self._end(run, "proposed" if run.proposal else "answered", run.answer)
 
-    async def _steps(
-        self, run: Run, model: Model, overlay: Overlay, keeper: Keeper, bench: Workbench
-    ) -> AsyncIterator[Event]:
-        prompt = build(specs(), {"folder": self.resolver.root.name, "date": datetime.now(UTC).date().isoformat()})
-        history: list[Durable] = [event for _, event in self.journal.of_session(run.session)]
-        started = RunStarted(
-            instruction=self.masks.masked(run.task.instruction),
-            content=gather(run.task, overlay, keeper, self.masks),
-            model=model.name,
-            prompt_digest=prompt.digest,
-            layers=prompt.layers,
-        )
-        self._record(run, started)
-        yield started
-        _remove_directive(run.task, overlay, keeper)
-        run.loop = Loop(
-            model,
-            prompt,
-            by_name(),
-            keeper,
-            overlay,
-            run.meter,
-            [*history, started],
-            lambda event: self._record(run, event),
-            masks=self.masks,
-            workbench=bench,
-        )
-        keeper.taint = run.loop.taint
-        async for event in run.loop.run():
-            if isinstance(event, ToolFinished) and event.result.error:
-                run.refusals.append(event.summary)
-            yield event
-        if run.loop.refused:
-            yield self._end(run, "refused", run.loop.answer)
-            return
-        yield Working(text="Proving the proposal")
-        proof = await prove(overlay)
-        run.proposal = propose(
-            overlay,
-            run=run.id,
-            session=run.session,
-            instruction=run.task.instruction,
-            rules=self.rules,
-            proof=proof,
-            notes=run.refusals,
-        )
-        if not run.proposal.items:
-            run.proposal = None
-            yield self._end(run, "answered", run.loop.answer)
-            return
-        proposed = Proposed(proposal=dump(run.proposal))
-        self._record(run, proposed)
-        yield proposed
-        yield self._end(run, "proposed", run.loop.answer)
-
-    def _record(self, run: Run, event: Durable) -> None:
-        self.journal.append(run.session, run.id, event)
+    def remove_directive(self, task: Task, overlay: Overlay, keeper: Keeper) -> None:
+        """Take the comment that asked for the run out: it goes with the proposal."""
+        _remove_directive(task, overlay, keeper)
 
     def _end(self, run: Run, state: OutcomeState, answer: str, limit: str = "") -> RunEnded:
         run.state, run.answer, run.limit = state, answer, limit
@@ -209,9 +218,9 @@ class Workspace:
             limit=limit,
             turns=meter.turns,
             tokens=meter.tokens,
-            cost_usd=meter.cost_usd,
+            cost_usd=meter.spent_usd,
         )
-        self._record(run, ended)
+        self.journal.append(run.session, run.id, ended)
         return ended
 
     def decided(self, run_id: str, session: str, state: str, items: list[str]) -> None:

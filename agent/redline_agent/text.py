@@ -56,12 +56,13 @@ def markdown_plain(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", escape_hidden(text))
 
 
-def clip(text: str, chars_max: int) -> str:
-    """Head and tail of a long text, with a line in between that says what was cut."""
+def clip(text: str, chars_max: int, more: str = "") -> str:
+    """Head and tail of a long text, with a line in between that says what was cut, and where `more` of it is."""
     if len(text) <= chars_max:
         return text
     head, tail = chars_max * 2 // 3, chars_max // 3
-    return f"{text[:head]}\n[... {len(text) - head - tail} characters cut ...]\n{text[-tail:]}"
+    told = f"; {more}" if more else ""
+    return f"{text[:head]}\n[... {len(text) - head - tail} characters cut{told} ...]\n{text[-tail:]}"
 
 
 def split_lines(text: str) -> list[str]:

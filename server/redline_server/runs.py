@@ -18,12 +18,13 @@ from typing import Any, cast
 from lsprotocol import types as lsp
 from redline_agent.config import Config, state_dir
 from redline_agent.context.gather import Task
+from redline_agent.context.index import Index
 from redline_agent.errors import UsageError
 from redline_agent.events import Event, Proposed, Retrying, ToolFinished, ToolStarted, TurnStarted, Working
 from redline_agent.journal import Journal
 from redline_agent.models.base import Model
-from redline_agent.models.catalog import make_model
 from redline_agent.models.names import default_model
+from redline_agent.models.pool import Pool
 from redline_agent.safety.approvals import Answer, Question
 from redline_agent.session import Run, Workspace, journal_path
 from redline_agent.text import one_line, plural
@@ -92,7 +93,7 @@ class Runs:
         self._reviews = reviews
         self._workspaces: dict[Path, Workspace] = {}
         self._active: dict[str, Active] = {}
-        self._models: dict[str, Model] = {}
+        self.pool = Pool(config.compatible)
         self._ids = itertools.count(1)
 
     # ---- starting
@@ -102,7 +103,8 @@ class Runs:
         if root not in self._workspaces:
             journal = Journal(journal_path(state_dir(), root))
             journal.close_open_runs()
-            self._workspaces[root] = Workspace(root, journal, FolderBuffers(self._documents, root))
+            buffers = FolderBuffers(self._documents, root)
+            self._workspaces[root] = Workspace(root, journal, buffers, Index(root))
         return self._workspaces[root]
 
     def start(self, root: Path, task: Task, *, uri: str, session: str, confirm: str = "") -> Run:
@@ -111,7 +113,7 @@ class Runs:
         if going >= RUNS_AT_ONCE_MAX:
             raise UsageError(f"{going} runs are going on already.", hint="Wait for one, or cancel one.")
         workspace = self.workspace(root)
-        model = self._model(self.model_name)
+        model = self.pool.get(self.model_name)
         if session and not workspace.journal.of_session(session):
             raise UsageError(f"There is no session {session!r} in this folder.")
         run = workspace.new_run(task, model, self.config, session)
@@ -130,14 +132,6 @@ class Runs:
         self._forget_old()
         return run
 
-    def _model(self, name: str) -> Model:
-        """Return the model of a name, kept open for the next run: a new connection costs more than a request."""
-        if name.startswith("scripted:"):
-            return make_model(name)
-        if name not in self._models:
-            self._models[name] = make_model(name)
-        return self._models[name]
-
     @property
     def model_name(self) -> str:
         """The model of the next run."""
@@ -155,7 +149,13 @@ class Runs:
 
     async def _drive(self, active: Active, model: Model) -> None:
         run = active.run
-        events = active.workspace.carry_out(run, model, lambda question: self._leave(active, question))
+        events = active.workspace.carry_out(
+            run,
+            model,
+            lambda question: self._leave(active, question),
+            lambda question: self._words(active, question),
+            self.pool,
+        )
         try:
             if active.confirm and not await self._confirmed(active):
                 run.state, run.answer = (
@@ -216,6 +216,29 @@ class Runs:
             return cast("Answer", await answer)
         finally:
             asking.cancel()
+            self.pending.pop(ident, None)
+            if active.run.state == "waiting":
+                active.run.state = "running"
+
+    async def _words(self, active: Active, question: str) -> str | None:
+        """Ask the user a question in words: shown as a message, it stands in `redline.runs` for `redline.answer`.
+
+        None when the queue is full, or nobody answers in time.
+        """
+        if len(self.pending) >= PENDING_MAX:
+            return None
+        ident = f"ask-{next(self._ids)}"
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.pending[ident] = Pending(ident, active.run.id, question, active.uri, active.line, answer)
+        active.run.state = "waiting"
+        self._client.notify("redline/status", self.status())
+        self._client.notify("redline/question", {"requestId": ident, "runId": active.run.id, "question": question})
+        self._client.show(f"Redline asks: {question}\nAnswer with the command redline.answer ({ident}).")
+        try:
+            return await asyncio.wait_for(answer, CONFIRM_S_MAX)
+        except TimeoutError:
+            return None
+        finally:
             self.pending.pop(ident, None)
             if active.run.state == "waiting":
                 active.run.state = "running"
@@ -344,7 +367,7 @@ class Runs:
             "uri": active.uri or None,
             "state": run.state,
             "doing": run.doing,
-            "plan": None,
+            "plan": [step.model_dump() for step in run.plan.steps] if run.plan else None,
             "answer": run.answer,
             "outcome": None if run.state in ("running", "waiting") else run.state,
             "limit": run.limit or None,
@@ -372,9 +395,10 @@ class Runs:
         if tasks:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
-        for model in self._models.values():
-            await model.close()
+        await self.pool.close()
         for workspace in self._workspaces.values():
+            if workspace.index is not None:
+                await workspace.index.close()
             workspace.journal.close()
 
 

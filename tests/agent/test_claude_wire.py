@@ -82,7 +82,7 @@ def test_a_refusal_to_start_waits_as_long_as_it_is_told(play, status):
 
 @pytest.mark.parametrize("after", [1, 3, 5, 8])
 def test_a_drop_in_mid_stream_is_sent_again(play, after, monkeypatch):
-    monkeypatch.setattr("redline_agent.loop._wait_s", lambda *_: 0.01)
+    monkeypatch.setattr("redline_agent.asking._wait_s", lambda *_: 0.01)
     run, events, server = play([{"text": "Half a", **EDIT, "drop_after": after}, EDIT, finish()])
     assert [e.reason for e in events if e.type == "retrying"] != []
     assert run.state == "proposed"
@@ -91,7 +91,7 @@ def test_a_drop_in_mid_stream_is_sent_again(play, after, monkeypatch):
 
 
 def test_an_error_event_in_mid_stream_is_sent_again(play, monkeypatch):
-    monkeypatch.setattr("redline_agent.loop._wait_s", lambda *_: 0.01)
+    monkeypatch.setattr("redline_agent.asking._wait_s", lambda *_: 0.01)
     run, events, _ = play([{"text": "Half", "error_event": "overloaded_error"}, finish("done")])
     assert [e.type for e in events].count("retrying") == 1
     assert (run.state, run.answer) == ("answered", "done")
@@ -149,7 +149,7 @@ def test_no_key_at_all_is_told(folder, monkeypatch):
 def test_nobody_listening_is_told(folder, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("redline_agent.loop._wait_s", lambda *_: 0.0)
+    monkeypatch.setattr("redline_agent.asking._wait_s", lambda *_: 0.0)
     monkeypatch.setattr("redline_agent.loop.RETRIES_MAX", 1)
     run, _ = asyncio.run(carry_out(workspace(folder), AnthropicModel("claude-sonnet-5-5"), "go"))
     assert run.state == "failed"

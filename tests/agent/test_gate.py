@@ -307,7 +307,7 @@ def test_a_session_goes_on_tainted(folder):
             pass
         return later
 
-    assert asyncio.run(go()).loop.taint().seen == ("README.md",)
+    assert asyncio.run(go()).frame.taint().seen == ("README.md",)
 
 
 def test_an_opened_secret_file_marks_the_context(folder):
@@ -326,7 +326,7 @@ def test_an_opened_secret_file_marks_the_context(folder):
     run, events = asyncio.run(go())
     text = next(e.result.text for e in events if e.type == "tool_result")
     assert "TOKEN=REDLINE_SECRET_" in text
-    assert run.loop.taint().secret
+    assert run.frame.taint().secret
 
 
 def test_the_models_own_words_do_not_taint():

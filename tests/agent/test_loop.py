@@ -93,7 +93,7 @@ def test_a_passing_failure_is_tried_again_after_the_wait_it_asked_for(folder, ki
 
 
 def test_a_failure_that_does_not_pass_ends_the_run(folder, monkeypatch):
-    monkeypatch.setattr("redline_agent.loop.RETRIES_MAX", 2)
+    monkeypatch.setattr("redline_agent.asking.RETRIES_MAX", 2)
     run, _, model = play(folder, [{"error": "overloaded", "retry_after_s": 0.0}] * 5)
     assert (run.state, len(model.requests)) == ("failed", 3)
     assert "Gave up after 3 tries" in run.answer
@@ -133,7 +133,7 @@ def test_a_cost_limit_is_hard(folder):
 
     model = Dear([call("list")] * 9)
     run, _ = asyncio.run(carry_out(workspace(folder), model, "go", Limits(cost_usd_max=1.0)))
-    assert (run.state, run.limit, len(model.requests)) == ("limit", "cost_usd_max", 3)
+    assert (run.state, run.limit, len(model.requests)) == ("limit", "cost_usd_max", 2)
 
 
 def test_steering_reaches_the_next_turn(folder):

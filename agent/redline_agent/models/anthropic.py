@@ -25,7 +25,7 @@ from redline_agent.messages import (
     as_sent,
 )
 from redline_agent.models.base import Piece, ReplyDone, Request, SystemPart, TextPiece, ToolSpec
-from redline_agent.models.catalog import price_of
+from redline_agent.models.catalog import capabilities_of, price_of
 
 _STOPS: dict[str, Stop] = {
     "end_turn": "end_turn",
@@ -46,12 +46,20 @@ class AnthropicModel:
     def __init__(self, model: str) -> None:
         self.name = f"anthropic:{model}"
         self._model = model
+        self.capabilities = capabilities_of("anthropic", model)
         self._price = price_of("anthropic", model)
         self._client: Any = None
+
+    async def ready(self) -> None:
+        """Be ready."""
 
     def cost_usd(self, usage: Usage) -> float | None:
         """Return the cost by the catalog's price."""
         return self._price.cost_usd(usage)
+
+    def bound_usd(self, usage: Usage) -> float:
+        """Return the cost, for an unlisted model at the dearest price."""
+        return self._price.bound_usd(usage)
 
     async def close(self) -> None:
         """Close the SDK's connections."""

@@ -4,9 +4,30 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from redline_agent.messages import Message, Reply, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a model can do; the loop and the prompt are chosen by it, never by a vendor's name.
+
+    `window` is in tokens. `caching` is "explicit" (breakpoints are set), "prefix" (the vendor finds it) or "none".
+    `native_tools` is whether calls come as the vendor's own; else tools are one JSON schema. `judges` is whether it is
+    asked to plan, validate and summarise. `edits` is the edit dialect.
+    """
+
+    window: int = 128_000
+    output_tokens_max: int = 16_000
+    caching: Literal["explicit", "prefix", "none"] = "none"
+    cache_tokens_min: int = 1024
+    thinking: bool = False
+    parallel_calls: bool = True
+    native_tools: bool = True
+    profile: Literal["standard", "small"] = "standard"
+    edits: Literal["search_replace", "symbol", "whole"] = "search_replace"
+    judges: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +78,22 @@ class Model(Protocol):
     """One model. `name` is its full name, `provider:model`, as the journal records it."""
 
     name: str
+    capabilities: Capabilities
+
+    async def ready(self) -> None:
+        """Find out what only the model's server can say, such as its window; raises ModelError. Most need nothing."""
+        ...
 
     def stream(self, request: Request) -> AsyncIterator[Piece]:
         """Yield the reply's pieces; raises ModelError and its kinds."""
         ...
 
     def cost_usd(self, usage: Usage) -> float | None:
-        """What a reply cost, None when it costs nothing to know."""
+        """What a reply cost in US dollars, None when its price is not known."""
+        ...
+
+    def bound_usd(self, usage: Usage) -> float:
+        """What it costs at most, for the cost limit."""
         ...
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from redline_agent.messages import Block, Message, Reply, Text, ToolCall, ToolResult, Usage
 from redline_agent.models.base import Piece, ReplyDone, Request, TextPiece
+from redline_agent.models.catalog import capabilities_of
 
 Call = tuple[str, dict[str, Any]]
 Script = Generator[Call, ToolResult, str]
@@ -46,10 +47,18 @@ class BuiltinModel:
     """The engine as a Model."""
 
     name = "builtin"
+    capabilities = capabilities_of("builtin", "")
+
+    async def ready(self) -> None:
+        """Be ready."""
 
     def cost_usd(self, usage: Usage) -> float | None:  # noqa: ARG002
         """Cost nothing."""
-        return None
+        return 0.0
+
+    def bound_usd(self, usage: Usage) -> float:  # noqa: ARG002
+        """Cost nothing."""
+        return 0.0
 
     async def close(self) -> None:
         """Hold nothing."""

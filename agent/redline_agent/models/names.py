@@ -21,6 +21,13 @@ def default_model(env: Mapping[str, str] = os.environ) -> str:
     if env.get("REDLINE_MODEL"):
         return env["REDLINE_MODEL"]
     for provider, entry in catalog().items():
-        if env.get(entry["key"]):
+        if entry.get("key") and env.get(entry["key"]):
             return f"{provider}:{entry['default']}"
     return "builtin"
+
+
+def light_model(name: str) -> str:
+    """Return the light model of the same provider, the model itself where there is none."""
+    provider = name.partition(":")[0]
+    light = catalog().get(provider, {}).get("light")
+    return f"{provider}:{light}" if light else name

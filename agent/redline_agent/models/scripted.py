@@ -1,27 +1,31 @@
 """A model that plays a scenario, for tests and benchmarks: each reply is written down beforehand.
 
 A scenario is a list of replies: {text?, thinking?, calls?: [{tool, args? | raw?}], stop?, usage?, note?}, or
-{error: "overloaded" | "dropped" | "unreachable" | "overflow", retry_after_s?}. The reply is chosen by how many of the
-model's own turns the request has, so a request that is sent again gets the next entry only after an error.
+{error: "overloaded" | "dropped" | "unreachable" | "overflow", retry_after_s?}. Each request gets the next entry. A file
+may also hold {replies: [...], can: {...}}, where `can` lays over the capabilities (models/base.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from redline_agent.errors import ContextOverflow, ModelUnavailable, StreamDropped, UsageError
 from redline_agent.messages import MODEL, Block, Reply, Text, Thinking, ToolCall, Usage
 from redline_agent.models.base import Piece, ReplyDone, Request, TextPiece
+from redline_agent.models.catalog import capabilities_of
 
 
 class ScriptedModel:
     """Plays `replies` in order; `requests` keeps what it was sent."""
 
-    def __init__(self, replies: list[dict[str, Any]], name: str = "scripted:inline") -> None:
+    def __init__(
+        self, replies: list[dict[str, Any]], name: str = "scripted:inline", can: Mapping[str, Any] | None = None
+    ) -> None:
         self.name = name
+        self.capabilities = capabilities_of("scripted", "", can)
         self.requests: list[Request] = []
         self._replies = replies
 
@@ -29,13 +33,25 @@ class ScriptedModel:
     def from_file(cls, path: Path) -> ScriptedModel:
         """Return the model of a JSON file; raises UsageError when it cannot be read."""
         try:
-            return cls(json.loads(path.read_text("utf-8")), f"scripted:{path}")
-        except (OSError, ValueError) as error:
+            script = json.loads(path.read_text("utf-8"))
+            can: dict[str, Any] = {}
+            if isinstance(script, dict):
+                whole = cast("dict[str, Any]", script)
+                script, can = whole["replies"], whole.get("can", {})
+            return cls(script, f"scripted:{path}", can)
+        except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"The scenario {path} cannot be read: {error}.") from error
 
     def cost_usd(self, usage: Usage) -> float | None:  # noqa: ARG002
         """Cost nothing."""
-        return None
+        return 0.0
+
+    def bound_usd(self, usage: Usage) -> float:
+        """Return the same as `cost_usd`."""
+        return self.cost_usd(usage) or 0.0
+
+    async def ready(self) -> None:
+        """Be ready."""
 
     async def close(self) -> None:
         """Hold nothing."""

@@ -240,3 +240,40 @@ def _kill(process: asyncio.subprocess.Process) -> None:
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+class Helper:
+    """One of Redline's own processes that stays: a line in, a line out. It dies with this process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def exchange(self, line: bytes) -> bytes:
+        """Send a line and return the one that answers it; raises OSError when the process is gone."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise BrokenPipeError("the helper has no pipes")
+        stdin.write(line)
+        await stdin.drain()
+        answer = await stdout.readline()
+        if not answer.endswith(b"\n"):
+            raise BrokenPipeError("the helper ended")
+        return answer
+
+    async def stop(self) -> None:
+        """End the process and its tree."""
+        await _reaped(self._process)
+
+
+async def start_helper(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Helper:
+    """Start one of Redline's helpers that stays; raises ToolError. Its errors go nowhere: it answers with them."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *_dying_with_us(), *argv, cwd=cwd, env={**kept, **env}, limit=OUTPUT_BYTES_MAX,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=sys.platform != "win32",
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise ToolError(f"{argv[0]} could not be started: {error}.") from error
+    return Helper(process)

@@ -7,14 +7,15 @@ the `.md` file beside its module.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from redline_agent.errors import PermitRefused
+from redline_agent.errors import PathRefused, PermitRefused
+from redline_agent.events import Durable
 from redline_agent.messages import Label
 from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.permits import Permit
@@ -47,6 +48,54 @@ class Outcome:
     summary: str
     finished: bool = False
     label: Label | None = None
+    chars_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Which files and folders a call reads and writes, as resolved paths; "." is all of them."""
+
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+    def conflicts(self, other: Footprint) -> bool:
+        """Whether the two calls may not run side by side."""
+        return _meet(self.writes, other.writes) or _meet(self.writes, other.reads) or _meet(self.reads, other.writes)
+
+
+def _meet(these: Sequence[str], those: Sequence[str]) -> bool:
+    return any(
+        "." in (one, two) or one == two or one.startswith(two + "/") or two.startswith(one + "/")
+        for one in these
+        for two in those
+    )
+
+
+NOTHING, EVERYTHING = Footprint(), Footprint(writes=(".",))
+
+
+class Symbols(Protocol):
+    """What the index answers (context/index.py): where names are defined."""
+
+    async def definitions(self, name: str, path: str = "") -> Sequence[dict[str, Any]]:
+        """Return places {path, line, end, kind, name, text} that define a name."""
+        ...
+
+
+async def _no_answer(_question: str) -> str | None:
+    return None
+
+
+@dataclass(slots=True)
+class Services:
+    """What calls need beside files; the session gives it."""
+
+    output: Callable[[str], str | None] = field(default=lambda _call: None)
+    keep_output: Callable[[str, str], None] = field(default=lambda _call, _text: None)
+    plan: Callable[[], Any] = field(default=lambda: None)
+    ask_user: Callable[[str], Awaitable[str | None]] = field(default=_no_answer)
+    delegate: Callable[[str, str, Callable[[str], None]], Awaitable[Outcome]] | None = None
+    symbols: Symbols | None = None
 
 
 @dataclass(slots=True)
@@ -60,6 +109,8 @@ class ToolContext:
     tool: str
     masks: Masks = field(default_factory=Masks)
     workbench: Workbench | None = None
+    services: Services = field(default_factory=Services)
+    events: list[Durable] = field(default_factory=list[Durable])
     permits: dict[str, Permit] = field(default_factory=dict[str, Permit])
     seen: dict[str, bool] = field(default_factory=dict[str, bool])
     report: Callable[[str], None] = field(default=lambda _text: None)
@@ -71,6 +122,13 @@ class ToolContext:
     def resolve(self, name: str) -> str:
         """Return the canonical path of a name; raises PathRefused."""
         return self.overlay.resolver.resolve(name)
+
+    def place(self, name: str) -> str:
+        """Return the canonical path of a name, the name itself for what is outside: what a footprint is made of."""
+        try:
+            return self.resolve(name)
+        except PathRefused:
+            return name
 
     def access(self, effect: FileEffect, name: str) -> Access:
         """Return the request for an effect on a named file, wherever it is."""
@@ -149,13 +207,18 @@ class ToolContext:
 
 
 class Tool(ABC, Generic[In]):
-    """Base of tools. Subclasses set `name` and `input` (and `streams` where `report` is used), and write `requests`,
-    `title` and `run`.
+    """Base of tools. Subclasses set `name`, `input` and an `example` of it (and `streams` where `report` is used), and
+    write `requests`, `title` and `run`.
     """
 
     name: ClassVar[str]
     input: type[In]
+    example: ClassVar[Mapping[str, Any]]
     streams: ClassVar[bool] = False
+
+    def footprint(self, arguments: In, context: ToolContext) -> Footprint:  # noqa: ARG002
+        """Return what the call reads and writes; unless a tool knows better it runs alone."""
+        return EVERYTHING
 
     async def prepare(self, context: ToolContext) -> None:
         """Get ready what `requests` needs to know; most need nothing."""
@@ -179,19 +242,31 @@ class Tool(ABC, Generic[In]):
         return files("redline_agent.tools").joinpath(f"{self.name}.md").read_text("utf-8").strip()
 
     def schema(self) -> dict[str, Any]:
-        """Return the input's JSON Schema, without what only costs tokens."""
+        """Return the input's JSON Schema, without what only costs tokens, and whole: no reference to elsewhere."""
         schema = self.input.model_json_schema()
-        return {
-            "type": "object",
-            "properties": {name: _slim(prop) for name, prop in schema.get("properties", {}).items()},
-            "required": schema.get("required", []),
+        return _slim(schema, schema.get("$defs", {}))
+
+
+def _slim(node: dict[str, Any], defs: Mapping[str, Any]) -> dict[str, Any]:
+    """The same schema without titles, defaults, optional nulls and references; objects are closed."""
+    if "$ref" in node:
+        node = {**defs[node["$ref"].rsplit("/", 1)[-1]], **{k: v for k, v in node.items() if k != "$ref"}}
+    kept = {key: value for key, value in node.items() if key in _KEPT}
+    options = node.get("anyOf")
+    if options:
+        kept |= _slim(next(option for option in options if option.get("type") != "null"), defs)
+    if "items" in node:
+        kept["items"] = _slim(node["items"], defs)
+    if node.get("type") == "object":
+        kept |= {
+            "properties": {name: _slim(prop, defs) for name, prop in node.get("properties", {}).items()},
+            "required": node.get("required", []),
             "additionalProperties": False,
         }
-
-
-def _slim(prop: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in prop.items() if key not in ("title", "default")}
-    options = kept.pop("anyOf", None)
-    if options:
-        kept |= next(option for option in options if option.get("type") != "null")
     return kept
+
+
+_KEPT = frozenset({
+    "type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems",
+    "maxItems", "pattern", "const",
+})  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from redline_agent.safety.requests import Request
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
@@ -19,6 +20,7 @@ class Delete(Tool[DeleteInput]):
 
     name = "delete"
     input = DeleteInput
+    example: ClassVar[Mapping[str, Any]] = {"path": "old.py"}
 
     def requests(self, arguments: DeleteInput, context: ToolContext) -> Sequence[Request]:
         """Delete the one path."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from redline_agent.errors import FileRefused
 from redline_agent.safety.requests import Request
 from redline_agent.text import unescape_hidden
-from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+from redline_agent.tools.base import Footprint, Input, Outcome, Tool, ToolContext
 from redline_agent.workspace.matching import replace
 
 
@@ -25,10 +26,20 @@ class Edit(Tool[EditInput]):
 
     name = "edit"
     input = EditInput
+    example: ClassVar[Mapping[str, Any]] = {
+        "path": "src/app.py",
+        "old": "x = 1",
+        "new": "x = 2",
+        "reason": "two is right",
+    }
 
     def requests(self, arguments: EditInput, context: ToolContext) -> Sequence[Request]:
         """Read and write the one path."""
         return [context.access("read", arguments.path), context.access("write", arguments.path)]
+
+    def footprint(self, arguments: EditInput, context: ToolContext) -> Footprint:
+        """Writes the one path."""
+        return Footprint(writes=(context.place(arguments.path),))
 
     def title(self, arguments: EditInput) -> str:
         """Name the file."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from redline_agent.safety.requests import Request
 from redline_agent.text import one_line
@@ -20,6 +21,7 @@ class Finish(Tool[FinishInput]):
 
     name = "finish"
     input = FinishInput
+    example: ClassVar[Mapping[str, Any]] = {"summary": "Renamed load to load_config in 3 files."}
 
     def requests(self, arguments: FinishInput, context: ToolContext) -> Sequence[Request]:  # noqa: ARG002
         """Touch nothing."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from redline_agent.safety.requests import Request
 from redline_agent.semantics.helper import ask_worker
@@ -33,6 +33,7 @@ class FixLint(Tool[FixLintInput]):
 
     name = "fix_lint"
     input = FixLintInput
+    example: ClassVar[Mapping[str, Any]] = {"path": "src", "rules": "unused"}
 
     def requests(self, arguments: FixLintInput, context: ToolContext) -> Sequence[Request]:
         """Read beneath the path; each file is asked for before it is written."""

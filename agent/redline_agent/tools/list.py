@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from redline_agent.errors import FileRefused
 from redline_agent.safety.requests import Request
 from redline_agent.text import plural
-from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+from redline_agent.tools.base import Footprint, Input, Outcome, Tool, ToolContext
 
 _ENTRIES_MAX = 500
 
@@ -24,10 +25,15 @@ class List(Tool[ListInput]):
 
     name = "list"
     input = ListInput
+    example: ClassVar[Mapping[str, Any]] = {"path": "src"}
 
     def requests(self, arguments: ListInput, context: ToolContext) -> Sequence[Request]:
         """Read the folder."""
         return [context.access("read", arguments.path)]
+
+    def footprint(self, arguments: ListInput, context: ToolContext) -> Footprint:
+        """Reads the one path."""
+        return Footprint(reads=(context.place(arguments.path),))
 
     def title(self, arguments: ListInput) -> str:
         """Name the folder."""

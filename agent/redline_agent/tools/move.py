@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from redline_agent.safety.requests import Request
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
@@ -20,6 +21,7 @@ class Move(Tool[MoveInput]):
 
     name = "move"
     input = MoveInput
+    example: ClassVar[Mapping[str, Any]] = {"path": "old.py", "to": "new.py"}
 
     def requests(self, arguments: MoveInput, context: ToolContext) -> Sequence[Request]:
         """Move the one path, write the other."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from redline_agent.safety.requests import Request
 from redline_agent.semantics.ruff import check_paths, fix_texts
@@ -23,6 +24,7 @@ class OrganiseImports(Tool[OrganiseImportsInput]):
 
     name = "organise_imports"
     input = OrganiseImportsInput
+    example: ClassVar[Mapping[str, Any]] = {"path": "src"}
 
     def requests(self, arguments: OrganiseImportsInput, context: ToolContext) -> Sequence[Request]:
         """Read beneath the path; each file is asked for before it is written."""

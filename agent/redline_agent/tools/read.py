@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from redline_agent.limits import READ_CHARS_MAX
 from redline_agent.safety.requests import Access, Request
 from redline_agent.text import plural, split_lines
-from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+from redline_agent.tools.base import Footprint, Input, Outcome, Tool, ToolContext
 from redline_agent.workspace.overlay import Seen
 from redline_agent.workspace.textfile import decode, digest
 
@@ -27,10 +28,15 @@ class Read(Tool[ReadInput]):
 
     name = "read"
     input = ReadInput
+    example: ClassVar[Mapping[str, Any]] = {"path": "src/app.py", "start": 10, "end": 60}
 
     def requests(self, arguments: ReadInput, context: ToolContext) -> Sequence[Request]:
         """Read the one path."""
         return [context.access("read", arguments.path)]
+
+    def footprint(self, arguments: ReadInput, context: ToolContext) -> Footprint:
+        """Reads the one path."""
+        return Footprint(reads=(context.place(arguments.path),))
 
     def title(self, arguments: ReadInput) -> str:
         """Name the file."""

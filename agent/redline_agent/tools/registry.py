@@ -1,11 +1,16 @@
-"""The tools, in the order in which the model is told of them (a fixed one, so that the prompt's prefix is stable)."""
+"""The tools, in the order in which a model is told of them (a fixed one, so that the prompt's prefix is stable)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from redline_agent.models.base import ToolSpec
+from redline_agent.tools.ask_user import AskUser
 from redline_agent.tools.base import Tool
+from redline_agent.tools.definition import Definition
+from redline_agent.tools.delegate import Delegate
 from redline_agent.tools.delete import Delete
 from redline_agent.tools.edit import Edit
 from redline_agent.tools.finish import Finish
@@ -13,23 +18,38 @@ from redline_agent.tools.fix_lint import FixLint
 from redline_agent.tools.list import List
 from redline_agent.tools.move import Move
 from redline_agent.tools.organise_imports import OrganiseImports
+from redline_agent.tools.outline import Outline
+from redline_agent.tools.plan import Plan
 from redline_agent.tools.read import Read
+from redline_agent.tools.read_more import ReadMore
+from redline_agent.tools.references import References
 from redline_agent.tools.rename_symbol import RenameSymbol
+from redline_agent.tools.replace_symbol import ReplaceSymbol
+from redline_agent.tools.report import Report
 from redline_agent.tools.run import Run
 from redline_agent.tools.search import Search
+from redline_agent.tools.todo import Todo
+from redline_agent.tools.verdict import Verdict
 from redline_agent.tools.write import Write
 
 TOOLS: tuple[Tool[Any], ...] = (
-    Read(), List(), Search(), Edit(), Write(), Move(), Delete(), RenameSymbol(), OrganiseImports(), FixLint(), Run(),
-    Finish(),
+    Read(), List(), Search(), Outline(), Definition(), References(), Edit(), ReplaceSymbol(), Write(), Move(), Delete(),
+    RenameSymbol(), OrganiseImports(), FixLint(), Run(), Todo(), Delegate(), AskUser(), ReadMore(), Finish(), Plan(),
+    Verdict(), Report(),
 )  # fmt: skip
 
 
-def by_name() -> dict[str, Tool[Any]]:
-    """Return the tools by name."""
-    return {tool.name: tool for tool in TOOLS}
+def by_name(names: Iterable[str] | None = None) -> dict[str, Tool[Any]]:
+    """Return tools by name: those that were named, in the registry's order, or all."""
+    wanted = None if names is None else set(names)
+    return {tool.name: tool for tool in TOOLS if wanted is None or tool.name in wanted}
 
 
-def specs() -> tuple[ToolSpec, ...]:
-    """Return the tools as a model sees them."""
-    return tuple(ToolSpec(tool.name, tool.description(), tool.schema()) for tool in TOOLS)
+def specs(tools: Iterable[Tool[Any]]) -> tuple[ToolSpec, ...]:
+    """Return tools as a model sees them; a description is read when a role needs the tool."""
+    return tuple(_spec(tool) for tool in tools)
+
+
+@cache
+def _spec(tool: Tool[Any]) -> ToolSpec:
+    return ToolSpec(tool.name, tool.description(), tool.schema())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -31,6 +31,7 @@ class RenameSymbol(Tool[RenameSymbolInput]):
 
     name = "rename_symbol"
     input = RenameSymbolInput
+    example: ClassVar[Mapping[str, Any]] = {"path": "src/app.py", "old": "load", "new": "load_config"}
 
     def requests(self, arguments: RenameSymbolInput, context: ToolContext) -> Sequence[Request]:
         """Read and write the defining file; each other file is asked for before it is written."""

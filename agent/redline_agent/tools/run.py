@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -32,6 +33,7 @@ class Run(Tool[RunInput]):
 
     name = "run"
     input = RunInput
+    example: ClassVar[Mapping[str, Any]] = {"command": "pytest -q tests/test_app.py"}
     streams = True
 
     async def prepare(self, context: ToolContext) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -10,7 +11,7 @@ from redline_agent.limits import SEARCH_HITS_MAX
 from redline_agent.safety.requests import Request
 from redline_agent.semantics.helper import ask_worker
 from redline_agent.text import one_line, plural
-from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+from redline_agent.tools.base import Footprint, Input, Outcome, Tool, ToolContext
 
 _TIMEOUT_S = 10.0
 
@@ -27,10 +28,15 @@ class Search(Tool[SearchInput]):
 
     name = "search"
     input = SearchInput
+    example: ClassVar[Mapping[str, Any]] = {"pattern": "def parse_", "path": "src"}
 
     def requests(self, arguments: SearchInput, context: ToolContext) -> Sequence[Request]:
         """Read beneath the path."""
         return [context.access("read", arguments.path)]
+
+    def footprint(self, arguments: SearchInput, context: ToolContext) -> Footprint:
+        """Reads the one path."""
+        return Footprint(reads=(context.place(arguments.path),))
 
     def title(self, arguments: SearchInput) -> str:
         """Show the pattern."""

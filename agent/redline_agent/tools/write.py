@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from redline_agent.safety.requests import Request
 from redline_agent.text import plural
-from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+from redline_agent.tools.base import Footprint, Input, Outcome, Tool, ToolContext
 from redline_agent.workspace.textfile import line_end, to_line_end
 
 
@@ -25,10 +26,15 @@ class Write(Tool[WriteInput]):
 
     name = "write"
     input = WriteInput
+    example: ClassVar[Mapping[str, Any]] = {"path": "src/new.py", "content": "x = 1\n", "reason": "holds x"}
 
     def requests(self, arguments: WriteInput, context: ToolContext) -> Sequence[Request]:
         """Write the one path."""
         return [context.access("write", arguments.path)]
+
+    def footprint(self, arguments: WriteInput, context: ToolContext) -> Footprint:
+        """Writes the one path."""
+        return Footprint(writes=(context.place(arguments.path),))
 
     def title(self, arguments: WriteInput) -> str:
         """Name the file."""

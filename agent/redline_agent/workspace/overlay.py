@@ -130,6 +130,15 @@ class Overlay:
         self._seen[path] = seen.version
         return seen
 
+    def versions_seen(self) -> dict[str, str]:
+        """Return the version of each file that the run has seen."""
+        return dict(self._seen)
+
+    def have_seen(self, versions: dict[str, str]) -> None:
+        """Remember versions that the run saw before it was cut off; "" is one that it forgot."""
+        self._seen.update(versions)
+        self._seen = {path: version for path, version in self._seen.items() if version}
+
     def _below(self, path: str) -> Seen | None:
         data = self.resolver.read_bytes(path)
         opened = self.buffers.open_text(path)
