@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml
 
 $(DEV): $(STAMP) pyproject.toml
 	@echo "Installing what the tests need ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[openai,gemini,mcp]' --group dev
 	@touch $@
 
 check: $(DEV)

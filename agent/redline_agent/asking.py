@@ -183,10 +183,11 @@ def trigger(frame: Frame) -> int:
     return min(frame.tokens_max, int(can.window * 0.9) - min(can.output_tokens_max, can.window // 4))
 
 
-async def compact(frame: Frame, *, forced: bool = False) -> AsyncIterator[Event]:
+async def compact(frame: Frame, *, forced: bool = False, strict: bool = True) -> AsyncIterator[Event]:
     """Make the conversation smaller when it has reached the trigger, in one large step.
 
-    Raises ContextOverflow when that saves too little: a loop of compactions would only cost.
+    Raises ContextOverflow when that saves too little (unless it is not `strict`): a loop of compactions would only
+    cost.
     """
     calibration = frame.calibration(frame.model.name)
     limit = trigger(frame)
@@ -209,9 +210,9 @@ async def compact(frame: Frame, *, forced: bool = False) -> AsyncIterator[Event]
     after = calibration.tokens(frame.raw_tokens())
     event = Compacted(cleared=cleared, before_tokens=before, after_tokens=after, passes=tuple(map(str, cuts)))
     if after > target:
-        fixed = calibration.tokens(frame.raw_tokens()) - sum(_size(e) for e in frame.conversation.exchanges)
-        room = max(target - fixed, target / 4)
-        keep = passes.fold(frame.conversation, lambda exchange: _size(exchange) * calibration.factor, room)
+        replies = sum(_size(frame, each) for each in frame.conversation.exchanges)
+        room = max(target - (after - calibration.tokens(replies)), target / 4)
+        keep = passes.fold(frame.conversation, lambda each: _size(frame, each) * calibration.factor, room)
         if summary.folded(frame.conversation, keep):
             async for step in _folding(frame, event, keep):
                 if isinstance(step, Compacted):
@@ -221,16 +222,21 @@ async def compact(frame: Frame, *, forced: bool = False) -> AsyncIterator[Event]
     frame.keep_all(event)
     after = calibration.tokens(frame.raw_tokens())
     yield event.model_copy(update={"after_tokens": after})
-    if after > passes.SHARE_ENOUGH * min(limit, before):
+    if strict and after > passes.SHARE_ENOUGH * min(limit, before):
         raise ContextOverflow(
             f"The conversation has {after:,} tokens after it was made smaller; {limit:,} are the limit.",
             hint="Start a new session, ask for less at once, or raise context.tokens_max.",
         )
 
 
-def _size(exchange: Exchange) -> float:
-    blocks = [*exchange.reply.content, *exchange.results.values()]
-    return BLOCK_TOKENS + sum(raw_block(block) for block in blocks)
+def _size(frame: Frame, exchange: Exchange) -> float:
+    """Tokens of an exchange as it is shown: a cleared result is its line."""
+    cleared = frame.conversation.cleared
+    shown = sum(
+        raw_text(cleared[ident]) + BLOCK_TOKENS if ident in cleared else raw_block(result)
+        for ident, result in exchange.results.items()
+    )
+    return BLOCK_TOKENS + shown + sum(raw_block(block) for block in exchange.reply.content)
 
 
 async def _folding(frame: Frame, event: Compacted, keep: int) -> AsyncIterator[Event]:

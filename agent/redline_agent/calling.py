@@ -1,4 +1,4 @@
-"""Carrying out a reply's calls: checked, gated, executed, recorded. Each gets its one result, in the order of the calls.
+"""Carrying out a reply's calls: checked, gated, executed, recorded. Each gets its one result, in their order.
 
 Calls that do not touch each other's files run side by side, the others one after the other. The gate decides on each
 before any of its group begins; results and edits of a group are written down together.
@@ -209,7 +209,7 @@ def _finished(frame: Frame, attempt: Attempt) -> list[Durable]:
     planned: Durable | None = None
     if outcome.finished and not attempt.error:
         step, planned = frame.next_step(whole)
-        if planned is not None:
+        if step:
             whole = step
         else:
             frame.answer = whole or "Done."

@@ -1,4 +1,4 @@
-"""The command line for what has been: resume, fork, compact, export, import, usage, and what prompts and context are."""
+"""The command line for what has been (resume, fork, compact, export, import, usage), and for prompts and context."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from redline_agent.errors import JournalError, UsageError
 
 if TYPE_CHECKING:
+    from redline_agent.events import Compacted
     from redline_agent.session import Workspace
 
 _FOLDER = "the workspace folder (default: the repository around the current one)"
@@ -116,9 +117,18 @@ def _compact(args: argparse.Namespace, workspace: Workspace) -> int:
     import asyncio
 
     from redline_agent.config import load_config
-    from redline_agent.stages import compacted
+    from redline_agent.models.pool import Pool
 
-    event = asyncio.run(compacted(workspace, args.session, load_config()))
+    config = load_config()
+
+    async def fold() -> Compacted:
+        pool = Pool(config.compatible)
+        try:
+            return await workspace.compact(args.session, config, pool)
+        finally:
+            await pool.close()
+
+    event = asyncio.run(fold())
     _say(f"{event.before_tokens:,} tokens before, {event.after_tokens:,} after.")
     for each in event.passes:
         _say(f"  {each}")

@@ -19,8 +19,8 @@ _APP = "redline"
 
 
 KNOWN = frozenset({
-    "model", "limits", "permissions", "fallback", "plan", "validate", "roles", "flags", "prompts", "context", "compatible",
-    "mcp",
+    "model", "limits", "permissions", "fallback", "plan", "validate", "roles", "flags", "prompts", "context",
+    "compatible", "mcp",
 })  # fmt: skip
 ROLES = ("executor", "planner", "validator", "explorer", "summariser")
 CONTEXT_TOKENS_LEAST = 2_000
@@ -41,8 +41,8 @@ class Permissions:
 class Config:
     """Settings of the user; "" for the model means: the first provider with a key, else the built-in engine.
 
-    `denied` are rules of the workspace's, as its editor configuration gives them: it may only tighten. `fallback` is the
-    model that goes on where the first refuses or cannot be reached; `roles` are models by role, `flags` versions of
+    `denied` are rules of the workspace's, as its editor configuration gives them: it may only tighten. `fallback` is
+    the model that goes on where the first refuses or cannot be reached; `roles` are models by role, `flags` versions of
     prompt layers by id, `compatible` and `mcp` servers by name.
     """
 

@@ -1,4 +1,4 @@
-"""What one loop works with: a role's prompt and tools, a model, the overlay, the conversation, and where it is written."""
+"""What one loop works with: prompt and tools, a model, the overlay, the conversation, and where it is written."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.prompt import Prompt as RichPrompt
 from rich.text import Text as RichText
 
+from redline_agent.children import nobody_there
 from redline_agent.config import state_dir
 from redline_agent.context.gather import Task
 from redline_agent.context.index import ANSWER_S_MAX, Index
@@ -23,10 +22,10 @@ from redline_agent.errors import RedlineError, UsageError
 from redline_agent.events import Event, Retrying, RunEnded, TextDelta, ToolFinished, ToolStarted, Working
 from redline_agent.journal import Journal
 from redline_agent.models.pool import Pool
-from redline_agent.safety.approvals import Answer, Asker, Question, nobody
+from redline_agent.safety.approvals import nobody
 from redline_agent.safety.keeper import Keeper
 from redline_agent.session import Run, Workspace, journal_path
-from redline_agent.stages import Words, nobody_there
+from redline_agent.terminal import ask, asker, words_from
 from redline_agent.text import escape_hidden, one_line, plural
 from redline_agent.workspace.overlay import Overlay
 from redline_agent.workspace.proposal import OPEN, FileOperation, Hunk, Proposal
@@ -55,19 +54,6 @@ def open_workspace(root: Path) -> Workspace:
     return Workspace(root, journal, index=Index(root))
 
 
-def asker(console: Console) -> Asker:
-    """Return how a person at the terminal is asked for leave; the safe answer is the one that comes first."""
-
-    async def asked(question: Question) -> Answer:
-        console.print()
-        console.print(RichText(f"Redline asks for leave to {question.what}", style="bold yellow"), soft_wrap=True)
-        console.print(RichText(f"  {question.why}", style="yellow"), soft_wrap=True)
-        key = ask(console, {each[0]: each for each in question.answers}, "d")
-        return next(each for each in question.answers if each[0] == key)
-
-    return asked
-
-
 async def found_for(workspace: Workspace, task: str, limit: int) -> list[dict[str, Any]]:
     """Return the files that the index finds for a task, best first, as JSON values."""
     index = workspace.index
@@ -85,17 +71,6 @@ async def found_for(workspace: Workspace, task: str, limit: int) -> list[dict[st
          "symbols": [[line, masked(text)] for line, text in each.symbols]}
         for each in found
     ]  # fmt: skip
-
-
-def words_from(console: Console) -> Words:
-    """Return how a person at the terminal is asked a question."""
-
-    async def asked(question: str) -> str | None:
-        console.print()
-        console.print(RichText(escape_hidden(question), style="bold yellow"), soft_wrap=True)
-        return ask_words(console)
-
-    return asked
 
 
 async def run_task(workspace: Workspace, run: Run, pool: Pool, wish: Wish, console: Console) -> int:
@@ -284,43 +259,6 @@ def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Consol
     more = " Go on with: redline review" if left else ""
     console.print(f"{counts[0]} accepted, {counts[1]} rejected, {left} left.{more}")
     return answer != "q"
-
-
-def ask(console: Console, choices: dict[str, str], default: str | None) -> str:
-    """Ask for one of some keys; the end of input means quit (or the last choice)."""
-    words = ", ".join(f"{key} = {what}" for key, what in choices.items())
-    words += f" ({default})" if default else ""
-    # Inside an event loop Ctrl-C would only be noted while this waits for a key; here it is to interrupt at once.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        # An Ellipsis is the prompt's own way to have no default.
-        return str(
-            RichPrompt.ask(
-                RichText(words),
-                choices=list(choices),
-                default=default or ...,
-                console=console,
-                show_choices=False,
-                show_default=False,
-            )
-        )
-    except EOFError:
-        console.print()
-        return list(choices)[-1]
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def ask_words(console: Console) -> str | None:
-    """Ask for a line of words; None at the end of input."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return str(RichPrompt.ask(RichText(">"), default="", show_default=False, console=console))
-    except EOFError:
-        console.print()
-        return None
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _closing(console: Console, run: Run, ended: RunEnded, wish: Wish) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from redline_agent.context.estimate import PAIRS_MAX, Calibration, calibrate
+from redline_agent.context.estimate import PAIRS_MAX, Calibration, Pair, calibrate
 from redline_agent.context.view import Conversation
 from redline_agent.errors import JournalError, UsageError
 from redline_agent.events import (
@@ -42,6 +42,11 @@ IMPORTED = Label(source="web", detail="an imported session")
 
 def calibration_of(journal: Journal, model: str) -> Calibration:
     """Return how a model's reported tokens relate to what was counted, from its newest replies in this journal."""
+    return calibrate(counts_of(journal, model))
+
+
+def counts_of(journal: Journal, model: str) -> list[Pair]:
+    """Return the counts of a model's newest replies, oldest first."""
     rows = journal.rows(
         "SELECT json_extract(t.body, '$.raw_tokens'), json_extract(t.body, '$.expected_tokens'),"
         " json_extract(r.body, '$.reply.usage.input_tokens') + json_extract(r.body, '$.reply.usage.cache_read_tokens')"
@@ -51,7 +56,7 @@ def calibration_of(journal: Journal, model: str) -> Calibration:
         " WHERE r.type = 'reply' AND json_extract(r.body, '$.reply.model') = ? ORDER BY r.seq DESC LIMIT ?",
         (model, PAIRS_MAX),
     )
-    return calibrate((int(raw or 0), int(expected or 0), int(got or 0)) for raw, expected, got in reversed(rows))
+    return [(int(raw or 0), int(expected or 0), int(got or 0)) for raw, expected, got in reversed(rows)]
 
 
 # ---- a request made again
@@ -235,8 +240,8 @@ class Usages:
 def usage(journal: Journal, session: str = "") -> Usages:
     """Return what was used, of one session or of all."""
     rows = journal.rows(
-        "SELECT session, run, at, type, body FROM event WHERE type IN ('turn_started', 'reply', 'compacted', 'retrying')"
-        " AND (? = '' OR session = ?) ORDER BY seq",
+        "SELECT session, run, at, type, body FROM event"
+        " WHERE type IN ('turn_started', 'reply', 'compacted', 'retrying') AND (? = '' OR session = ?) ORDER BY seq",
         (session, session),
     )
     tables: dict[str, dict[str, Used]] = {name: {} for name in ("days", "sessions", "runs", "models", "turns")}
@@ -260,9 +265,9 @@ def usage(journal: Journal, session: str = "") -> Usages:
                 _add(table.setdefault(key, Used(key)), used, data.get("cost_usd"), replied=kind == "reply")
     for keys in waiting.values():
         _lost(tables, keys)
-    found = Usages(*(list(table.values())[::-1] for table in tables.values()))
-    found.calibrations = {each.name: calibration_of(journal, each.name) for each in found.models}
-    return found
+    newest = {name: list(table.values())[::-1] for name, table in tables.items()}
+    calibrations = {each.name: calibration_of(journal, each.name) for each in newest["models"]}
+    return Usages(newest["days"], newest["sessions"], newest["runs"], newest["models"], newest["turns"], calibrations)
 
 
 def _lost(tables: dict[str, dict[str, Used]], keys: tuple[str, ...]) -> None:

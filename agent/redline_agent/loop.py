@@ -112,7 +112,9 @@ class Loop:
             return False
         step, planned = frame.next_step(reply.text)
         if planned is not None:
-            frame.keep_all(planned, Said(text=Text(text=step, label=REDLINE)))
+            frame.keep(planned)
+        if step:
+            frame.keep(Said(text=Text(text=step, label=REDLINE)))
             return False
         frame.answer = reply.text or "Done."
         return True

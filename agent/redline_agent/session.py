@@ -9,17 +9,20 @@ import asyncio
 import hashlib
 import logging
 import tomllib
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from redline_agent.children import Means, People, Words, nobody_there
 from redline_agent.config import Config, state_dir, tighten
-from redline_agent.context.estimate import Calibration
+from redline_agent.context.estimate import PAIRS_MAX, Calibration, Pair, calibrate
 from redline_agent.context.gather import Task, task_of
 from redline_agent.context.index import Index
 from redline_agent.errors import JournalError, LimitReached, RedlineError, UsageError
 from redline_agent.events import (
+    Compacted,
     Event,
     HunksDecided,
     OutcomeState,
@@ -28,9 +31,10 @@ from redline_agent.events import (
     ReplyReceived,
     RunEnded,
     RunStarted,
+    TurnStarted,
 )
 from redline_agent.frame import Frame
-from redline_agent.history import calibration_of
+from redline_agent.history import counts_of
 from redline_agent.journal import Journal, RunRow, new_id
 from redline_agent.limits import Meter
 from redline_agent.models.base import Model
@@ -41,7 +45,7 @@ from redline_agent.safety.paths import Resolver
 from redline_agent.safety.requests import Access, text_digest
 from redline_agent.safety.rules import Rules, built_in_rules, tightened, with_permissions
 from redline_agent.safety.secrets import Masks
-from redline_agent.stages import People, Stages, Words, nobody_there
+from redline_agent.stages import Stages, compacted
 from redline_agent.text import one_line, split_lines
 from redline_agent.tools.base import Symbols, Tool
 from redline_agent.workspace.hunks import Origin
@@ -111,7 +115,7 @@ class Workspace:
         self.memory = Memory(state_dir() / "permissions.json")
         self.rules: Rules = built_in_rules()
         self.outside_tools: dict[str, Tool[Any]] = {}
-        self._calibrations: dict[str, Calibration] = {}
+        self._pairs: dict[str, deque[Pair]] = {}
 
     @property
     def trusted(self) -> bool:
@@ -120,9 +124,12 @@ class Workspace:
 
     def calibration(self, model: str) -> Calibration:
         """Return how a model's tokens relate to what is counted, from what its replies reported here."""
-        if model not in self._calibrations:
-            self._calibrations[model] = calibration_of(self.journal, model)
-        return self._calibrations[model]
+        return calibrate(self._known(model))
+
+    def _known(self, model: str) -> deque[Pair]:
+        if model not in self._pairs:
+            self._pairs[model] = deque(counts_of(self.journal, model), maxlen=PAIRS_MAX)
+        return self._pairs[model]
 
     def symbols(self, overlay: Overlay) -> Symbols | None:
         """Return what the index knows of definitions, as the overlay has them."""
@@ -192,18 +199,36 @@ class Workspace:
         overlay = Overlay(self.resolver, self.buffers)
         keeper = Keeper(self.rules, self.resolver.root, run.id, run.session, self.memory, people.leave)
         bench = Workbench(overlay, keeper, state_dir() / "scratch" / run.id)
-        stages = Stages(self, run, run.config, people, pool, overlay, keeper, bench, resumed=run.resumed)
+        stages = Stages(Means(self, run, run.config, people, pool, overlay, keeper, bench))
         try:
+            sent: TurnStarted | None = None
             async for event in stages.carry_out(model):
+                if isinstance(event, TurnStarted):
+                    sent = event
+                elif isinstance(event, ReplyReceived) and sent is not None:
+                    usage = event.reply.usage
+                    reported = usage.total - usage.output_tokens
+                    self._known(sent.model).append((sent.raw_tokens, sent.expected_tokens, reported))
                 yield event
-                if isinstance(event, ReplyReceived):
-                    self._calibrations.clear()
         finally:
             await bench.close()
         if run.state == "refused":
             yield self._end(run, "refused", run.answer)
         else:
             yield self._end(run, "proposed" if run.proposal else "answered", run.answer)
+
+    async def compact(self, session: str, config: Config, pool: Pool) -> Compacted:
+        """Fold a session's past into a summary; raises UsageError for one that is not there."""
+        row = next((each for each in self.journal.runs() if each.session == session), None)
+        if row is None:
+            raise UsageError(f"There is no session {session!r} in this folder.", hint="`redline sessions` lists them.")
+        run = Run(row.run, session, Task(row.instruction), row.model, Meter(config.limits), self._tightened(config))
+        overlay = Overlay(self.resolver, self.buffers)
+        keeper = Keeper(self.rules, self.resolver.root, run.id, session, self.memory)
+        bench = Workbench(overlay, keeper, state_dir() / "scratch" / run.id)
+        model = pool.get(row.model)
+        await model.ready()
+        return await compacted(Means(self, run, run.config, People(), pool, overlay, keeper, bench), model)
 
     def remove_directive(self, task: Task, overlay: Overlay, keeper: Keeper) -> None:
         """Take the comment that asked for the run out: it goes with the proposal."""

@@ -33,7 +33,8 @@ from redline_server.review import Entry, Reviews
 from redline_server.shown import write_read_only
 
 if TYPE_CHECKING:
-    from redline_server.runs import Pending, Runs
+    from redline_server.questions import Pending
+    from redline_server.runs import Runs
 
 REQUEST_FAILED = -32803
 WARM_UP_S = 0.3
@@ -267,7 +268,7 @@ class RedlineServer(LanguageServer):
 
     def open_questions(self) -> list[Pending]:
         """Return the questions that wait for the user."""
-        return list(self._runs.pending.values()) if self._runs else []
+        return list(self._runs.questions.pending.values()) if self._runs else []
 
     def roots(self) -> list[Path]:
         """Return the workspace folders."""

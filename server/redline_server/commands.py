@@ -6,13 +6,15 @@ import asyncio
 import difflib
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from redline_agent.config import state_dir
+from pydantic import ValidationError
+from redline_agent.config import ROLES, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.errors import ReviewError, UsageError
+from redline_agent.history import fork
 from redline_agent.messages import Label
 from redline_agent.models.catalog import make_model
 from redline_agent.safety.keeper import Keeper
@@ -23,104 +25,28 @@ from redline_agent.text import escape_hidden, one_line, split_lines
 
 from redline_server import convert
 from redline_server.accepting import revertable
+from redline_server.arguments import (
+    AnswerArguments,
+    ApproveArguments,
+    Arguments,
+    DecideArguments,
+    DiffArguments,
+    ForkArguments,
+    MaybeRunId,
+    ModelArguments,
+    NoArguments,
+    RunArguments,
+    RunId,
+    SessionArguments,
+    Span,
+    SteerArguments,
+    TrustArguments,
+)
 from redline_server.documents import Document, directive_in
 from redline_server.shown import write_read_only
 
 if TYPE_CHECKING:
     from redline_server.app import RedlineServer
-
-
-class Arguments(BaseModel):
-    """Base of command arguments: unknown keys are refused, nothing is coerced."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class Point(Arguments):
-    """A position of LSP."""
-
-    line: int = Field(ge=0)
-    character: int = Field(ge=0)
-
-
-class Span(Arguments):
-    """A range of LSP."""
-
-    start: Point
-    end: Point
-
-
-class RunArguments(Arguments):
-    """`redline.run`."""
-
-    instruction: str = Field(min_length=1, max_length=20_000)
-    uri: str | None = None
-    range: Span | None = None
-    kind: str | None = None
-    sessionId: str | None = None  # noqa: N815  the public surface's own spelling, here and below
-    background: bool = False
-
-
-class RunId(Arguments):
-    """A command on one run."""
-
-    runId: str  # noqa: N815
-
-
-class MaybeRunId(Arguments):
-    """`redline.runs`."""
-
-    runId: str | None = None  # noqa: N815
-
-
-class SteerArguments(RunId):
-    """`redline.steer`."""
-
-    text: str = Field(min_length=1, max_length=20_000)
-
-
-class AnswerArguments(Arguments):
-    """`redline.answer`."""
-
-    requestId: str  # noqa: N815
-    text: str
-
-
-class ApproveArguments(Arguments):
-    """`redline.approve`."""
-
-    requestId: str  # noqa: N815
-    decision: Literal["once", "session", "always", "deny"]
-
-
-class TrustArguments(Arguments):
-    """`redline.trust`."""
-
-    uri: str
-
-
-class DecideArguments(RunId):
-    """`redline.accept` and `redline.reject`."""
-
-    hunks: list[str] | Literal["all"]
-    revision: int | None = None
-
-
-class DiffArguments(RunId):
-    """`redline.showDiff`."""
-
-    uri: str | None = None
-
-
-class ModelArguments(Arguments):
-    """`redline.setModel`."""
-
-    model: str
-    role: str | None = None
-
-
-class NoArguments(Arguments):
-    """A command without arguments."""
 
 
 Handler = Callable[["RedlineServer", Any], Awaitable[Any]]
@@ -220,12 +146,12 @@ async def _steer(server: RedlineServer, args: SteerArguments) -> dict[str, bool]
 
 
 async def _answer(server: RedlineServer, args: AnswerArguments) -> dict[str, bool]:
-    server.runs.answer(args.requestId, args.text)
+    server.runs.questions.answer(args.requestId, args.text)
     return {"answered": True}
 
 
 async def _approve(server: RedlineServer, args: ApproveArguments) -> dict[str, str]:
-    server.runs.approve(args.requestId, args.decision)
+    server.runs.questions.approve(args.requestId, args.decision)
     return {"decision": args.decision}
 
 
@@ -356,10 +282,39 @@ async def _usage(server: RedlineServer, _: NoArguments) -> dict[str, Any]:
     }
 
 
+async def _resume(server: RedlineServer, args: SessionArguments) -> dict[str, str]:
+    """Go on with the run of a session that was cut off."""
+    run = server.runs.resume(_root_of_session(server, args.sessionId), args.sessionId)
+    return {"runId": run.id, "sessionId": run.session}
+
+
+async def _fork(server: RedlineServer, args: ForkArguments) -> dict[str, str]:
+    """Copy a session up to a turn; `redline.run` with the new id goes on there."""
+    workspace = server.runs.workspace(_root_of_session(server, args.sessionId))
+    return {"sessionId": fork(workspace.journal, args.sessionId, args.at)}
+
+
+async def _compact(server: RedlineServer, args: SessionArguments) -> dict[str, Any]:
+    workspace = server.runs.workspace(_root_of_session(server, args.sessionId))
+    event = await workspace.compact(args.sessionId, server.runs.config, server.runs.pool)
+    return {"beforeTokens": event.before_tokens, "afterTokens": event.after_tokens, "passes": list(event.passes)}
+
+
+def _root_of_session(server: RedlineServer, session: str) -> Path:
+    for root in server.roots():
+        if server.runs.workspace(root).journal.of_session(session):
+            return root
+    raise UsageError(f"There is no session {session!r} here.", hint="redline.sessions lists them.")
+
+
 async def _set_model(server: RedlineServer, args: ModelArguments) -> dict[str, str]:
+    await make_model(args.model, server.runs.config.compatible).close()
     if args.role is not None:
-        raise UsageError("Roles are not in this version.", hint="Leave `role` out.")
-    await make_model(args.model).close()
+        if args.role not in ROLES:
+            raise UsageError(f"There is no role {args.role!r}.", hint=f"Roles: {', '.join(ROLES)}.")
+        if args.role != "executor":
+            server.runs.config = replace(server.runs.config, roles={**server.runs.config.roles, args.role: args.model})
+            return {"model": args.model, "role": args.role}
     server.set_model(args.model)
     return {"model": args.model}
 
@@ -385,6 +340,9 @@ _COMMANDS: dict[str, tuple[type[Arguments], Handler]] = {
     "redline.revertRun": (RunId, _revert_run),
     "redline.showDiff": (DiffArguments, _show_diff),
     "redline.sessions": (NoArguments, _sessions),
+    "redline.resume": (SessionArguments, _resume),
+    "redline.fork": (ForkArguments, _fork),
+    "redline.compact": (SessionArguments, _compact),
     "redline.usage": (NoArguments, _usage),
     "redline.setModel": (ModelArguments, _set_model),
     "redline.doctor": (NoArguments, _doctor),

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 from lsprotocol import types as lsp
 from redline_agent.config import Config, state_dir
@@ -25,44 +24,22 @@ from redline_agent.journal import Journal
 from redline_agent.models.base import Model
 from redline_agent.models.names import default_model
 from redline_agent.models.pool import Pool
-from redline_agent.safety.approvals import Answer, Question
 from redline_agent.session import Run, Workspace, journal_path
 from redline_agent.text import one_line, plural
 
 from redline_server.client import Client
 from redline_server.documents import Documents, FolderBuffers
+from redline_server.questions import Questions
 from redline_server.review import Reviews
 
 RUNS_AT_ONCE_MAX = 4
 RUNS_KEPT_MAX = 200
-CONFIRM_S_MAX = 600.0
-PENDING_MAX = 16
-"""Open questions at once; one more is denied unasked."""
-ANSWER_TITLES: dict[Answer, str] = {
-    "deny": "Deny",
-    "once": "Allow once",
-    "session": "Allow for this session",
-    "always": "Always allow in this folder",
-}
 _REPORT_EVERY_S = 0.1
 ANSWER_CHARS_MAX = 300
 """A longer answer is shown as a file."""
 
+Got = TypeVar("Got")
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Pending:
-    """A question to the user that a run waits for; one with `answers` asks for leave, and only those answer it."""
-
-    id: str
-    run: str
-    question: str
-    uri: str
-    line: int
-    answer: asyncio.Future[str]
-    answers: tuple[Answer, ...] = ()
-    why: str = ""
 
 
 @dataclass(slots=True)
@@ -85,7 +62,7 @@ class Runs:
 
     def __init__(self, client: Client, documents: Documents, reviews: Reviews, config: Config) -> None:
         self.config = config
-        self.pending: dict[str, Pending] = {}
+        self.questions = Questions(client)
         self.on_proposal: Callable[[str], None] = lambda _run: None
         self.on_answer: Callable[[str, str], None] = lambda _run, _answer: None
         self._client = client
@@ -94,7 +71,6 @@ class Runs:
         self._workspaces: dict[Path, Workspace] = {}
         self._active: dict[str, Active] = {}
         self.pool = Pool(config.compatible)
-        self._ids = itertools.count(1)
 
     # ---- starting
 
@@ -117,20 +93,23 @@ class Runs:
         if session and not workspace.journal.of_session(session):
             raise UsageError(f"There is no session {session!r} in this folder.")
         run = workspace.new_run(task, model, self.config, session)
-        active = Active(
-            run,
-            workspace,
-            uri,
-            token=f"redline-{run.id}",
-            confirm=confirm,
-            line=(task.directive_line or 1) - 1,
-        )
+        return self._go(run, Active(run, workspace, uri, confirm=confirm, line=(task.directive_line or 1) - 1), model)
+
+    def _go(self, run: Run, active: Active, model: Model) -> Run:
+        active.token = f"redline-{run.id}-{len(self._active)}" if run.resumed else f"redline-{run.id}"
         self._active[run.id] = active
         active.task = asyncio.create_task(self._drive(active, model), name=run.id)
         active.task.add_done_callback(lambda _task: self._over(active))
         self._client.notify("redline/status", self.status())
         self._forget_old()
         return run
+
+    def resume(self, root: Path, session: str) -> Run:
+        """Go on with the run of a session that was cut off; raises UsageError when there is none."""
+        workspace = self.workspace(root)
+        row = workspace.cut_off(session)
+        run = workspace.resume(row, self.config)
+        return self._go(run, Active(run, workspace, ""), self.pool.get(run.model))
 
     @property
     def model_name(self) -> str:
@@ -152,8 +131,8 @@ class Runs:
         events = active.workspace.carry_out(
             run,
             model,
-            lambda question: self._leave(active, question),
-            lambda question: self._words(active, question),
+            lambda question: self._waiting(active, self.questions.leave(run.id, question, active.uri, active.line)),
+            lambda question: self._waiting(active, self.questions.words(run.id, question, active.uri, active.line)),
             self.pool,
         )
         try:
@@ -174,89 +153,19 @@ class Runs:
             run.state, run.answer = "failed", f"Redline failed: {error}"
 
     async def _confirmed(self, active: Active) -> bool:
+        question = self.questions.confirmed(active.run.id, active.confirm, active.uri, active.line)
+        return await self._waiting(active, question)
+
+    async def _waiting(self, active: Active, question: Awaitable[Got]) -> Got:
+        """Wait for an answer; meanwhile the run is seen to wait."""
         run = active.run
         run.state = "waiting"
-        ident = f"ask-{next(self._ids)}"
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.pending[ident] = Pending(ident, run.id, active.confirm, active.uri, active.line, answer)
-        asked = asyncio.create_task(self._client.choose(active.confirm, ["Do not run it", "Run it"]))
-
-        def chosen(task: asyncio.Task[str | None]) -> None:
-            if not task.cancelled() and task.exception() is None and task.result() and not answer.done():
-                answer.set_result("yes" if task.result() == "Run it" else "no")
-
-        asked.add_done_callback(chosen)
+        self._client.notify("redline/status", self.status())
         try:
-            return (await asyncio.wait_for(answer, CONFIRM_S_MAX)).strip().lower() in ("yes", "y", "run it")
-        except TimeoutError:
-            return False
+            return await question
         finally:
-            asked.cancel()
-            self.pending.pop(ident, None)
-            if run.state == "waiting" and answer.done():
+            if run.state == "waiting":
                 run.state = "running"
-
-    async def _leave(self, active: Active, question: Question) -> Answer:
-        """Ask for leave to do one thing: our own clients by a request, others by a message with the safe answer first.
-
-        Meanwhile it stands in `redline.runs` and among the code actions, for `redline.approve`. A full queue means no.
-        """
-        if len(self.pending) >= PENDING_MAX:
-            return "deny"
-        ident = f"ask-{next(self._ids)}"
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        pending = Pending(
-            ident, active.run.id, question.what, active.uri, active.line, answer, question.answers, question.why
-        )
-        self.pending[ident] = pending
-        active.run.state = "waiting"
-        self._client.notify("redline/status", self.status())
-        asking = asyncio.create_task(self._put(pending))
-        try:
-            return cast("Answer", await answer)
-        finally:
-            asking.cancel()
-            self.pending.pop(ident, None)
-            if active.run.state == "waiting":
-                active.run.state = "running"
-
-    async def _words(self, active: Active, question: str) -> str | None:
-        """Ask the user a question in words: shown as a message, it stands in `redline.runs` for `redline.answer`.
-
-        None when the queue is full, or nobody answers in time.
-        """
-        if len(self.pending) >= PENDING_MAX:
-            return None
-        ident = f"ask-{next(self._ids)}"
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.pending[ident] = Pending(ident, active.run.id, question, active.uri, active.line, answer)
-        active.run.state = "waiting"
-        self._client.notify("redline/status", self.status())
-        self._client.notify("redline/question", {"requestId": ident, "runId": active.run.id, "question": question})
-        self._client.show(f"Redline asks: {question}\nAnswer with the command redline.answer ({ident}).")
-        try:
-            return await asyncio.wait_for(answer, CONFIRM_S_MAX)
-        except TimeoutError:
-            return None
-        finally:
-            self.pending.pop(ident, None)
-            if active.run.state == "waiting":
-                active.run.state = "running"
-
-    async def _put(self, pending: Pending) -> None:
-        """Put a question to the user in the best way that the client has; what cannot be asked waits for a command."""
-        params = {
-            "requestId": pending.id, "runId": pending.run, "what": pending.question, "why": pending.why,
-            "answers": list(pending.answers),
-        }  # fmt: skip
-        chosen = await self._client.permission(params)
-        if chosen is None:
-            titles = {ANSWER_TITLES[each]: each for each in pending.answers}
-            message = f"Redline asks for leave to {pending.question}\n{pending.why}"
-            title = await self._client.choose(message, list(titles))
-            chosen = None if title is None else titles.get(title, "deny")
-        if chosen is not None and not pending.answer.done():
-            pending.answer.set_result(chosen if chosen in pending.answers else "deny")
 
     def _watch(self, active: Active, event: Event) -> None:
         match event:
@@ -331,28 +240,6 @@ class Runs:
             if active.token == token:
                 self.cancel(active.run.id)
 
-    def answer(self, request: str, text: str) -> None:
-        """Answer a pending question; raises UsageError when it is not pending."""
-        pending = self._open_question(request)
-        if pending.answers:
-            raise UsageError(f"{request} asks for leave.", hint="Answer it with redline.approve.")
-        pending.answer.set_result(text)
-
-    def approve(self, request: str, decision: Answer) -> None:
-        """Give or deny leave; raises UsageError when it is not asked for, or not any more."""
-        pending = self._open_question(request)
-        if decision not in pending.answers:
-            raise UsageError(
-                f"{request} cannot be answered with {decision!r}.", hint=f"Give {', '.join(pending.answers)}."
-            )
-        pending.answer.set_result(decision)
-
-    def _open_question(self, request: str) -> Pending:
-        pending = self.pending.get(request)
-        if pending is None or pending.answer.done():
-            raise UsageError(f"There is no open question {request!r}.")
-        return pending
-
     def describe(self, run: str | None) -> list[dict[str, Any]]:
         """Return runs in the shape of `redline.runs`, newest last."""
         wanted = [self.get(run)] if run else list(self._active.values())
@@ -374,7 +261,7 @@ class Runs:
             "refusals": run.refusals,
             "model": run.model,
             "usage": {"turns": run.meter.turns, "tokens": run.meter.tokens, "costUsd": run.meter.cost_usd},
-            "pending": [_pending_json(p) for p in self.pending.values() if p.run == run.id],
+            "pending": [p.as_json() for p in self.questions.pending.values() if p.run == run.id],
         }
 
     def status(self) -> dict[str, Any]:
@@ -400,11 +287,6 @@ class Runs:
             if workspace.index is not None:
                 await workspace.index.close()
             workspace.journal.close()
-
-
-def _pending_json(pending: Pending) -> dict[str, Any]:
-    known = {"requestId": pending.id, "question": pending.question}
-    return known | ({"why": pending.why, "answers": list(pending.answers)} if pending.answers else {})
 
 
 def _closing(run: Run) -> str:

@@ -20,7 +20,7 @@ from typing import Any, cast
 from lsprotocol import types as lsp
 from pygls.lsp.client import LanguageClient
 from redline_agent.errors import RedlineError, UsageError
-from redline_agent.headless import ask
+from redline_agent.terminal import ask
 from redline_agent.text import escape_hidden, plural, split_lines
 from rich.console import Console
 from rich.text import Text

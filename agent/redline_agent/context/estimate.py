@@ -17,6 +17,8 @@ from redline_agent.models.base import SystemPart, ToolSpec
 
 ASCII_BYTES, OTHER_BYTES = 3.6, 2.0
 BLOCK_TOKENS, FENCE_TOKENS = 4, 24
+Pair = tuple[int, int, int]
+"""What was counted of a request, what was expected after calibration, what its reply reported."""
 PAIRS_MAX = 50
 """How many of the newest replies a factor is made of."""
 _FACTOR_LEAST, _FACTOR_MOST = 0.4, 3.0
@@ -69,7 +71,7 @@ class Calibration:
         return round(raw * self.factor)
 
 
-def calibrate(pairs: Iterable[tuple[int, int, int]]) -> Calibration:
+def calibrate(pairs: Iterable[Pair]) -> Calibration:
     """Return the calibration of (raw, expected, reported) token counts, oldest first; counts of 0 say nothing."""
     known = [pair for pair in pairs if pair[0] > 0 and pair[2] > 0][-PAIRS_MAX:]
     if not known:

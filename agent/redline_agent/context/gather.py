@@ -106,7 +106,7 @@ async def gather(
         blocks.append(Text(text=text, label=Label(source="workspace", detail=task.file)))
     if can.profile == "standard":
         blocks += _guidance(seen)
-    if index is not None and can.judges:
+    if index is not None and (can.judges or can.profile == "small"):
         small = can.profile == "small"
         found = await index.find(task, overlay, keeper, wait_s=INDEX_WAIT_S * (4 if small else 1))
         blocks += _excerpts(task, found, seen) if small else _map(found, seen)
@@ -178,7 +178,8 @@ def _map(found: list[Found], seen: _Seen) -> list[Text]:
 
 def _excerpts(task: Task, found: list[Found], seen: _Seen) -> list[Text]:
     """For a small model: the code itself, whole where it is short, else the symbols that the task names."""
-    paths = [*dict.fromkeys([*([task.file] if task.file else []), *task.targets, *(each.path for each in found)])]
+    likely = [*([task.file] if task.file else []), *task.targets, *(each.path for each in found)]
+    paths: list[str] = list(dict.fromkeys(likely))
     named = {each.path: each for each in found}
     out: list[Text] = []
     left = SMALL_CHARS_MAX

@@ -36,8 +36,9 @@ def by_rule(conversation: Conversation, keep: int) -> str:
     words = [t.text for e in entries if not isinstance(e, Exchange) for t in e if t.label.source == USER.source]
     exchanges = [entry for entry in entries if isinstance(entry, Exchange)]
     said = [one_line(exchange.reply.text, 200) for exchange in exchanges if exchange.reply.text.strip()]
-    refused = [f"{call.name}: {one_line(exchange.results[call.id].text, 160)}" for exchange in exchanges
-               for call in exchange.calls if call.id in exchange.results and exchange.results[call.id].error]  # fmt: skip
+    answered = [(call, exchange.results[call.id]) for exchange in exchanges for call in exchange.calls
+                if call.id in exchange.results]  # fmt: skip
+    refused = [f"{call.name}: {one_line(result.text, 160)}" for call, result in answered if result.error]
     parts = [
         ("Goal", [one_line(goal, 400)]),
         ("The user's words", [one_line(each, 400) for each in words[-_WORDS_MAX:]]),

@@ -44,7 +44,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A composed prompt: its parts, its tools, each layer's version, and the digest of every byte that is sent of it."""
+    """A composed prompt: its parts, its tools, each layer's version, and the digest of what is sent of it."""
 
     parts: tuple[SystemPart, ...]
     tools: tuple[ToolSpec, ...]

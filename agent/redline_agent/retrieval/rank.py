@@ -1,8 +1,9 @@
 """Which files a task is about: words weighted by where they stand, then what uses and tests the likeliest ones. Pure.
 
-The first score is BM25 over three fields (path, symbols' names, text) whose counts are added before they are damped. Then
-the reference graph speaks: a file that defines what the likeliest ones use, or whose name pairs with theirs (a module
-and its test), gets a share of their score. The weights were chosen on public histories (tests/bench/retrieval.py).
+The first score is BM25 over three fields (path, symbols' names, text) whose counts are added before they are damped.
+Then the reference graph speaks: a file that defines what the likeliest ones use, or whose name pairs with theirs (a
+module and its test), gets a share of their score. The weights were chosen on public histories
+(tests/bench/retrieval.py).
 """
 
 from __future__ import annotations

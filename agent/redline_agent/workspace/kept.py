@@ -1,6 +1,6 @@
 """What a run did to its overlay, as values for the journal, so that a run that was cut off finds its overlay again.
 
-`Watcher.changes` gives what is new since it was asked last; texts are handed over by digest, for the store of raw texts.
+`Watcher.changes` gives what is new since it was asked last; texts go by digest into the store of raw texts.
 `restore` is its inverse, applied in order.
 """
 
