@@ -258,8 +258,9 @@ async def _folding(frame: Frame, event: Compacted, keep: int) -> AsyncIterator[E
 
 async def _in_words(frame: Frame, keep: int) -> tuple[str, Usage, float | None]:
     """Return a model's summary: no tools; a request that is too large itself is halved and tried again."""
-    part = role("summariser")
-    prompt = build(part, frame.model.capabilities.profile, (), {})
+    model = frame.summariser(frame.model)
+    await model.ready()
+    prompt = build(role("summariser"), model.capabilities.profile, (), {})
     chars = int(trigger(frame) * 2.5)
     for tried in range(1, _SUMMARY_TRIES + 1):
         text = summary.transcript(frame.conversation, keep, chars)
@@ -267,13 +268,13 @@ async def _in_words(frame: Frame, keep: int) -> tuple[str, Usage, float | None]:
         label = Label(source="workspace" if taint.tainted else "redline", detail="conversation", secret=taint.secret)
         message = Message(role="user", content=(Text(text=text, label=label),))
         try:
-            reply = await _reply(frame.model, Request(prompt.parts, (), (message,), _SUMMARY_TOKENS))
+            reply = await _reply(model, Request(prompt.parts, (), (message,), _SUMMARY_TOKENS))
         except ContextOverflow:
             chars //= 2
             if tried == _SUMMARY_TRIES:
                 raise
             continue
-        cost = frame.pay(reply.usage)
+        cost = frame.pay(reply.usage, model)
         return ("" if reply.stop in ("refusal", "context_exceeded") else reply.text.strip()), reply.usage, cost
     raise ModelError("The summary could not be made.")
 

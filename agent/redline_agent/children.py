@@ -105,6 +105,7 @@ class Means:
             calibration=self.workspace.calibration,
             tokens_max=self.config.context_tokens_max or CONTEXT_TOKENS_MAX,
             fit=lambda other: self.fit(part, other),
+            summariser=lambda main: self.model_for(role("summariser"), main),
             fallback=self._fallback if name == "executor" else lambda: None,
             steering=self.run.steering if name == "executor" else asyncio.Queue(maxsize=1),
         )  # fmt: skip

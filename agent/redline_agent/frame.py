@@ -53,6 +53,7 @@ class Frame:
     tokens_max: int = CONTEXT_TOKENS_MAX
     fit: Fit | None = None
     fallback: Callable[[], Model | None] = field(default=lambda: None)
+    summariser: Callable[[Model], Model] = field(default=lambda model: model)
     next_step: Callable[[str], tuple[str, Durable | None]] = field(default=lambda _summary: ("", None))
     steering: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(maxsize=32))
     calls: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=CALLS_REMEMBERED))
@@ -89,10 +90,11 @@ class Frame:
         messages = raw_messages(self.conversation.messages(self.model.name))
         return round(raw_fixed(self.prompt.parts, self.prompt.tools) + messages)
 
-    def pay(self, usage: Usage) -> float | None:
+    def pay(self, usage: Usage, model: Model | None = None) -> float | None:
         """Count what a request used; returns its cost, None when that is not known."""
-        cost = self.model.cost_usd(usage)
-        self.meter.add(usage.total, self.model.bound_usd(usage), known=cost is not None)
+        model = model or self.model
+        cost = model.cost_usd(usage)
+        self.meter.add(usage.total, model.bound_usd(usage), known=cost is not None)
         return cost
 
     def adopt(self, model: Model) -> None:

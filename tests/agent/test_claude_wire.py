@@ -150,7 +150,7 @@ def test_nobody_listening_is_told(folder, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("redline_agent.asking._wait_s", lambda *_: 0.0)
-    monkeypatch.setattr("redline_agent.loop.RETRIES_MAX", 1)
+    monkeypatch.setattr("redline_agent.asking.RETRIES_MAX", 1)
     run, _ = asyncio.run(carry_out(workspace(folder), AnthropicModel("claude-sonnet-5-5"), "go"))
     assert run.state == "failed"
     assert "cannot be reached" in run.answer

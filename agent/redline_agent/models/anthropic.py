@@ -89,12 +89,12 @@ class AnthropicModel:
                     if text:
                         yield TextPiece(text)
         except (anthropic.AnthropicError, OSError, ValueError) as error:
-            _raise(error, anthropic, begun=gathered.begun)
+            _raise(error, anthropic, gathered)
         except Exception as error:
             # The HTTP library's own errors come through in mid-stream; a missing key is the SDK's TypeError.
             if not type(error).__module__.startswith("http") and "authentication" not in str(error):
                 raise
-            _raise(error, anthropic, begun=gathered.begun)
+            _raise(error, anthropic, gathered)
         yield ReplyDone(gathered.reply())
 
 
@@ -156,10 +156,19 @@ class _Gathered:
             if value is not None:
                 self._usage[name] = value
 
+    @property
+    def paid(self) -> dict[str, int]:
+        """What was used by now, as far as the API has said it."""
+        names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+        return {
+            "input_tokens": sum(self._usage.get(name, 0) for name in names),
+            "output_tokens": self._usage.get("output_tokens", 0),
+        }
+
     def reply(self) -> Reply:
         """Return the whole reply; raises StreamDropped when its end never came."""
         if self._stop not in _STOPS:
-            raise StreamDropped("The reply broke off before its end.")
+            raise StreamDropped("The reply broke off before its end.", **self.paid)
         usage = Usage(
             input_tokens=self._usage.get("input_tokens", 0),
             output_tokens=self._usage.get("output_tokens", 0),
@@ -230,8 +239,9 @@ def _object(arguments: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {"malformed": arguments}
 
 
-def _raise(error: Any, sdk: Any, *, begun: bool) -> NoReturn:
+def _raise(error: Any, sdk: Any, gathered: _Gathered) -> NoReturn:
     """Raise the error of ours that an error of the SDK or its HTTP library means."""
+    begun, paid = gathered.begun, gathered.paid
     if isinstance(error, sdk.APIStatusError):
         status, text = int(error.status_code), str(error.message)
         if status in _RETRYABLE:
@@ -241,14 +251,14 @@ def _raise(error: Any, sdk: Any, *, begun: bool) -> NoReturn:
         if status == 413 or "too long" in text or "context window" in text:
             raise ContextOverflow(f"The request is too large for the model: {text}") from error
         if begun and status == 200:  # an error event in mid-stream
-            raise StreamDropped(f"The reply broke off: {text}", retry_after_s=_retry_after(error)) from error
+            raise StreamDropped(f"The reply broke off: {text}", retry_after_s=_retry_after(error), **paid) from error
         raise ModelError(f"Claude refused the request ({status}): {text}") from error
     if isinstance(error, sdk.APIConnectionError) or type(error).__module__.startswith("http"):
         if begun:
-            raise StreamDropped("The connection broke in mid-reply.") from error
+            raise StreamDropped("The connection broke in mid-reply.", **paid) from error
         raise ModelUnavailable(f"Claude cannot be reached: {error}") from error
     if begun:
-        raise StreamDropped(f"The reply broke off: {error}") from error
+        raise StreamDropped(f"The reply broke off: {error}", **paid) from error
     if "api_key" in str(error) or "authentication" in str(error).lower():
         raise ConfigError(
             "There is no key for Claude.", hint="Set ANTHROPIC_API_KEY, or use --model builtin."
