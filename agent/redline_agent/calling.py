@@ -74,6 +74,11 @@ def _understood(frame: Frame, call: ToolCall) -> Attempt:
         if tool is None:
             raise ToolError(f"There is no tool {call.name!r}.", hint=f"Tools: {', '.join(frame.tools)}.")
         attempt.arguments = _validated(tool, call)
+        if tool.once and call.id in frame.begun:
+            raise ToolError(
+                f"{call.name} was being called when the run was cut off; nobody knows whether it was done.",
+                hint="Find out before you call it again.",
+            )
         attempt.tool = tool
         attempt.footprint = tool.footprint(attempt.arguments, attempt.context)
     except LimitReached:
@@ -153,6 +158,7 @@ async def _run(attempt: Attempt, latest: list[str]) -> None:
         attempt.context.report = lambda text: latest.append(text) if text else None
     try:
         attempt.outcome = await attempt.tool.run(attempt.arguments, attempt.context)
+        attempt.error = attempt.outcome.failed
     except LimitReached:
         raise
     except (RedlineError, OSError) as error:

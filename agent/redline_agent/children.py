@@ -16,6 +16,7 @@ from redline_agent.config import Config
 from redline_agent.context.view import Conversation
 from redline_agent.errors import LimitReached, ModelError, RedlineError, ToolError
 from redline_agent.events import Event, ReplyReceived, Resumed, RunEnded, RunStarted, ToolStarted, Working
+from redline_agent.extend.mcp import Servers
 from redline_agent.frame import Frame
 from redline_agent.journal import new_id
 from redline_agent.limits import CHILDREN_AT_ONCE_MAX, CONTEXT_TOKENS_MAX, Meter
@@ -67,15 +68,15 @@ class Means:
     overlay: Overlay
     keeper: Keeper
     bench: Workbench
+    outside: Servers = field(default_factory=Servers)
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHILDREN_AT_ONCE_MAX))
 
     # ---- frames
 
     def fit(self, part: Role, model: Model) -> tuple[Prompt, dict[str, Tool[Any]]]:
         """Return a role's prompt and tools for a model; the prompt is kept in the journal."""
-        tools = by_name(part.tool_names(model.capabilities)) | (
-            self.workspace.outside_tools if part.name == "executor" else {}
-        )
+        outside = self.outside.tools if part.name == "executor" and model.capabilities.profile == "standard" else {}
+        tools = by_name(part.tool_names(model.capabilities)) | outside
         facts = {"folder": self.workspace.resolver.root.name, "date": datetime.now(UTC).date().isoformat()}
         prompt = build(part, model.capabilities.profile, specs(tools.values()), facts, flags=self.config.flags,
                        folder=self.config.prompts_dir)  # fmt: skip

@@ -23,7 +23,11 @@ def add_commands(commands: Any, folder: Any) -> None:
     def add(name: str, handler: Any, text: str, description: str = "") -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=text, description=description or f"{text[0].upper()}{text[1:]}.")
         parser.add_argument("--folder", help=_FOLDER)
-        parser.set_defaults(handler=lambda args: handler(args, _open(folder(args))))
+
+        def handle(args: argparse.Namespace) -> int:
+            return int(handler(args, _open(folder(args))))
+
+        parser.set_defaults(handler=handle)
         return parser
 
     resume = add(

@@ -87,21 +87,14 @@ class ModelUnavailable(ModelError):
 class StreamDropped(ModelUnavailable):
     """The connection broke in mid-reply; what came was paid for and is thrown away.
 
-    `input_tokens` and `output_tokens` are what the provider had reported by then.
+    `paid` is what the provider had reported by then: tokens in, tokens out.
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        hint: str = "",
-        retry_after_s: float | None = None,
-        input_tokens: int = 0,
-        output_tokens: int = 0,
+        self, message: str, *, hint: str = "", retry_after_s: float | None = None, paid: tuple[int, int] = (0, 0)
     ) -> None:
         super().__init__(message, hint=hint, retry_after_s=retry_after_s)
-        self.input_tokens = input_tokens
-        self.output_tokens = output_tokens
+        self.paid = paid
 
 
 class ContextOverflow(ModelError):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from redline_agent.context.estimate import Calibration, raw_fixed, raw_messages
 from redline_agent.context.view import Conversation
+from redline_agent.errors import ModelUnavailable, StreamDropped
 from redline_agent.events import Durable
 from redline_agent.limits import CALLS_REMEMBERED, CONTEXT_TOKENS_MAX, Meter
 from redline_agent.messages import Usage
@@ -32,7 +33,8 @@ Fit = Callable[[Model], tuple[Prompt, dict[str, Tool[Any]]]]
 class Frame:
     """One loop's means. `write` puts events into the journal, all or none; `keep_text` is its store of raw texts.
 
-    `given` is the taint of what the run was given beside its conversation; `fit` makes prompt and tools for a model.
+    `given` is the taint of what the run was given beside its conversation; `fit` makes prompt and tools for a model;
+    `begun` are calls that were under way when the run was cut off.
     """
 
     model: Model
@@ -57,6 +59,7 @@ class Frame:
     next_step: Callable[[str], tuple[str, Durable | None]] = field(default=lambda _summary: ("", None))
     steering: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(maxsize=32))
     calls: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=CALLS_REMEMBERED))
+    begun: frozenset[str] = frozenset()
     answer: str = ""
 
     def keep(self, event: Kept) -> Kept:
@@ -112,6 +115,7 @@ def request_digest(request: Request, prompt: str, model: str) -> str:
     return seen.hexdigest()[:24]
 
 
-def lost(error: Any) -> Usage:
+def lost(error: ModelUnavailable) -> Usage:
     """Return what a reply that broke off had used by then."""
-    return Usage(input_tokens=getattr(error, "input_tokens", 0), output_tokens=getattr(error, "output_tokens", 0))
+    paid = error.paid if isinstance(error, StreamDropped) else (0, 0)
+    return Usage(input_tokens=paid[0], output_tokens=paid[1])

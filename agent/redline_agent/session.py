@@ -47,7 +47,7 @@ from redline_agent.safety.rules import Rules, built_in_rules, tightened, with_pe
 from redline_agent.safety.secrets import Masks
 from redline_agent.stages import Stages, compacted
 from redline_agent.text import one_line, split_lines
-from redline_agent.tools.base import Symbols, Tool
+from redline_agent.tools.base import Symbols
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.overlay import Buffers, Overlay
 from redline_agent.workspace.proposal import Proposal
@@ -114,7 +114,6 @@ class Workspace:
         self.masks = Masks()
         self.memory = Memory(state_dir() / "permissions.json")
         self.rules: Rules = built_in_rules()
-        self.outside_tools: dict[str, Tool[Any]] = {}
         self._pairs: dict[str, deque[Pair]] = {}
 
     @property
@@ -199,8 +198,10 @@ class Workspace:
         overlay = Overlay(self.resolver, self.buffers)
         keeper = Keeper(self.rules, self.resolver.root, run.id, run.session, self.memory, people.leave)
         bench = Workbench(overlay, keeper, state_dir() / "scratch" / run.id)
-        stages = Stages(Means(self, run, run.config, people, pool, overlay, keeper, bench))
+        means = Means(self, run, run.config, people, pool, overlay, keeper, bench)
+        stages = Stages(means)
         try:
+            await means.outside.start(run.config.mcp, keeper, bench)
             sent: TurnStarted | None = None
             async for event in stages.carry_out(model):
                 if isinstance(event, TurnStarted):
@@ -211,6 +212,7 @@ class Workspace:
                     self._known(sent.model).append((sent.raw_tokens, sent.expected_tokens, reported))
                 yield event
         finally:
+            await means.outside.close()
             await bench.close()
         if run.state == "refused":
             yield self._end(run, "refused", run.answer)

@@ -19,6 +19,7 @@ from redline_agent.events import (
     Durable,
     Edited,
     Event,
+    Failed,
     ModelChanged,
     Proposed,
     ReplyReceived,
@@ -28,6 +29,7 @@ from redline_agent.events import (
     RunStarted,
     Said,
     ToolFinished,
+    ToolStarted,
     TurnStarted,
     Working,
 )
@@ -38,7 +40,7 @@ from redline_agent.messages import Label, Text
 from redline_agent.models.base import Model
 from redline_agent.proving import prove
 from redline_agent.roles.roles import role
-from redline_agent.safety.labels import Taint, join
+from redline_agent.safety.labels import CLEAN, Taint, join
 from redline_agent.workspace.kept import Watcher, restore
 from redline_agent.workspace.proposal import Proposal
 from redline_agent.workspace.proposing import propose
@@ -67,7 +69,10 @@ class Stages:
         frame = means.frame("executor", run.session, run.id, conversation, self._model_now(model, own), run.meter)
         run.frame = frame
         means.keeper.taint = frame.taint
-        frame.given = self._given_by_children() if run.resumed else frame.given
+        frame.given = join(self._given_by_children() if run.resumed else CLEAN, self._given_by_servers())
+        frame.begun = frozenset(event.call.id for event in own if isinstance(event, ToolStarted))
+        for note in means.outside.notes:
+            yield frame.keep(Failed(what="mcp", message=note))
         async for event in planned(means, frame, worked=any(isinstance(each, ReplyReceived) for each in own)):
             yield event
         frame.next_step = lambda summary: next_step(frame, summary)
@@ -168,6 +173,10 @@ class Stages:
         """The model that was going on with the run when it was cut off."""
         changed = [event.model for event in own if isinstance(event, ModelChanged)]
         return self.means.pool.get(changed[-1]) if changed and changed[-1] != model.name else model
+
+    def _given_by_servers(self) -> Taint:
+        """What servers say of their tools is in the prompt, and it is not the user's."""
+        return Taint(("the tools of MCP servers",)) if self.means.outside.tools else CLEAN
 
     def _given_by_children(self) -> Taint:
         journal = self.means.workspace.journal

@@ -68,7 +68,7 @@ def alive(client):
         ("redline.accept", {"runId": "run-none", "hunks": "all"}, "no proposal of run"),
         ("redline.accept", {"runId": "run-none"}, "hunks: Field required"),
         ("redline.accept", {"runId": "x", "hunks": "some"}, "hunks"),
-        ("redline.setModel", {"model": "builtin", "role": "planner"}, "Roles are not in this version"),
+        ("redline.setModel", {"model": "builtin", "role": "boss"}, "There is no role 'boss'"),
         ("redline.nonsense", {}, "not defined"),
     ],
 )

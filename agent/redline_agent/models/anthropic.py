@@ -157,18 +157,15 @@ class _Gathered:
                 self._usage[name] = value
 
     @property
-    def paid(self) -> dict[str, int]:
-        """What was used by now, as far as the API has said it."""
+    def paid(self) -> tuple[int, int]:
+        """What was used by now, in and out, as far as the API has said it."""
         names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-        return {
-            "input_tokens": sum(self._usage.get(name, 0) for name in names),
-            "output_tokens": self._usage.get("output_tokens", 0),
-        }
+        return sum(self._usage.get(name, 0) for name in names), self._usage.get("output_tokens", 0)
 
     def reply(self) -> Reply:
         """Return the whole reply; raises StreamDropped when its end never came."""
         if self._stop not in _STOPS:
-            raise StreamDropped("The reply broke off before its end.", **self.paid)
+            raise StreamDropped("The reply broke off before its end.", paid=self.paid)
         usage = Usage(
             input_tokens=self._usage.get("input_tokens", 0),
             output_tokens=self._usage.get("output_tokens", 0),
@@ -251,14 +248,14 @@ def _raise(error: Any, sdk: Any, gathered: _Gathered) -> NoReturn:
         if status == 413 or "too long" in text or "context window" in text:
             raise ContextOverflow(f"The request is too large for the model: {text}") from error
         if begun and status == 200:  # an error event in mid-stream
-            raise StreamDropped(f"The reply broke off: {text}", retry_after_s=_retry_after(error), **paid) from error
+            raise StreamDropped(f"The reply broke off: {text}", retry_after_s=_retry_after(error), paid=paid) from error
         raise ModelError(f"Claude refused the request ({status}): {text}") from error
     if isinstance(error, sdk.APIConnectionError) or type(error).__module__.startswith("http"):
         if begun:
-            raise StreamDropped("The connection broke in mid-reply.", **paid) from error
+            raise StreamDropped("The connection broke in mid-reply.", paid=paid) from error
         raise ModelUnavailable(f"Claude cannot be reached: {error}") from error
     if begun:
-        raise StreamDropped(f"The reply broke off: {error}", **paid) from error
+        raise StreamDropped(f"The reply broke off: {error}", paid=paid) from error
     if "api_key" in str(error) or "authentication" in str(error).lower():
         raise ConfigError(
             "There is no key for Claude.", hint="Set ANTHROPIC_API_KEY, or use --model builtin."

@@ -262,7 +262,7 @@ class _Gathered:
             used = self._used()
             raise StreamDropped(
                 f"Gemini made a call that it could not finish itself ({self._finish}).", retry_after_s=0.0,
-                input_tokens=used.total - used.output_tokens, output_tokens=used.output_tokens,
+                paid=(used.total - used.output_tokens, used.output_tokens),
             )  # fmt: skip
         stop = _STOPS.get(self._finish, "refusal")
         if stop == "end_turn" and self._calls:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from redline_agent.errors import ToolError
 from redline_agent.safety.permits import Permit
-from redline_agent.safety.requests import Command
+from redline_agent.safety.requests import Command, Server
 from redline_agent.together import together
 
 OUTPUT_BYTES_MAX = 64 * 2**20
@@ -277,3 +277,16 @@ async def start_helper(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]
     except (OSError, ValueError) as error:
         raise ToolError(f"{argv[0]} could not be started: {error}.") from error
     return Helper(process)
+
+
+async def start_server(request: Server, permit: Permit, start: Start) -> asyncio.subprocess.Process:
+    """Start a permitted tool server with pipes; raises PermitRefused before anything starts, ToolError."""
+    permit.spend(request)
+    try:
+        return await asyncio.create_subprocess_exec(
+            *start.argv, cwd=start.cwd, env=dict(start.env), pass_fds=start.fds, limit=OUTPUT_BYTES_MAX,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=sys.platform != "win32",
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise ToolError(f"{start.argv[0]} could not be started: {error}.") from error

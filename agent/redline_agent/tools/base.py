@@ -40,8 +40,10 @@ In = TypeVar("In", bound=Input)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A tool's result: the text for the model, one line for a person; `finished` ends the run; `label` where it came
-    from when that is not the workspace's files.
+    """A tool's result: the text for the model, one line for a person; `finished` ends the run.
+
+    `label` is where it came from when that is not the workspace's files, `chars_max` how much of it is shown, `failed`
+    an error of the tool's own.
     """
 
     text: str
@@ -49,6 +51,7 @@ class Outcome:
     finished: bool = False
     label: Label | None = None
     chars_max: int = 0
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +218,8 @@ class Tool(ABC, Generic[In]):
     input: type[In]
     example: ClassVar[Mapping[str, Any]]
     streams: ClassVar[bool] = False
+    once: ClassVar[bool] = False
+    """Whether it reaches beyond the overlay: a call that was cut off is not made again by itself."""
 
     def footprint(self, arguments: In, context: ToolContext) -> Footprint:  # noqa: ARG002
         """Return what the call reads and writes; unless a tool knows better it runs alone."""

@@ -12,9 +12,9 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from redline_agent.errors import RedlineError, ToolError
@@ -24,8 +24,8 @@ from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.masking import SecretIndex
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.places import places
-from redline_agent.safety.process import Ran, run_command, run_helper
-from redline_agent.safety.requests import Access, Command, text_digest
+from redline_agent.safety.process import Ran, run_command, run_helper, start_server
+from redline_agent.safety.requests import Access, Command, Server, text_digest
 from redline_agent.safety.sandbox import cgroup
 from redline_agent.safety.sandbox.bubblewrap import MASKS_MAX, Bubblewrap
 from redline_agent.safety.sandbox.layers import Found, Opened, env_for, find_layer, start
@@ -64,6 +64,7 @@ class Workbench:
         self._found = found
         self._group = cgroup.Group()
         self._made = False
+        self._serving: list[Opened] = []
         self._env: dict[str, str] = {}
         self._laid: dict[str, bytes | None] = {}
         self._known: dict[str, Signature] = {}
@@ -157,6 +158,23 @@ class Workbench:
                 return await run_command(command, permit, begun, timeout_s=timeout_s, watch=watch, report=report)
         finally:
             opened.close()
+
+    async def serve(
+        self, request: Server, permit: Permit, argv: tuple[str, ...], env: Mapping[str, str]
+    ) -> asyncio.subprocess.Process:
+        """Start a tool server of the user's in the sandbox, with pipes; it ends with this workbench.
+
+        Raises ToolError where there is no sandbox: a server that could reach anything is not started.
+        """
+        await self.ready()
+        if self.found.layer is None:
+            raise ToolError("No sandbox holds here, so it is not started.", hint="See: redline doctor")
+        command = self.command("true", ".")
+        command = replace(command, argv=argv, env=tuple(sorted({**dict(command.env), **env}.items())))
+        sight = await asyncio.to_thread(self._prepare, command)
+        opened = Opened()
+        self._serving.append(opened)
+        return await start_server(request, permit, start(self.found.layer, sight, command, opened, self._group))
 
     @property
     def _networked(self) -> bool:
@@ -306,6 +324,8 @@ class Workbench:
 
     async def close(self) -> None:
         """Remove everything that commands left behind."""
+        for opened in self._serving:
+            opened.close()
         if self._made:
             self._made = False
             await self._remove()

@@ -1,0 +1,1 @@
+"""What users add: tools of MCP servers."""
