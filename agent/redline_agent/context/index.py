@@ -53,6 +53,7 @@ class Index:
         self._helper: Helper | None = None
         self._lock = asyncio.Lock()
         self._warming: asyncio.Task[Any] | None = None
+        self._late: set[asyncio.Task[dict[str, Any]]] = set()
 
     async def ask(self, op: str, overlay: Overlay | None = None, **question: Any) -> dict[str, Any]:
         """Return the process's answer; raises ToolError when it has none."""
@@ -98,7 +99,8 @@ class Index:
         asked = asyncio.create_task(self.ask("find", overlay, **question))
         done, _ = await asyncio.wait({asked}, timeout=wait_s)
         if not done:
-            asked.add_done_callback(lambda late: late.cancelled() or late.exception())
+            self._late.add(asked)
+            asked.add_done_callback(self._done)
             return []  # it reads on, and is ready for the next one
         try:
             answer = asked.result()
@@ -111,6 +113,11 @@ class Index:
         ]  # fmt: skip
         return [each for each in files if keeper.allowed(Access("read", each.path))]
 
+    def _done(self, late: asyncio.Task[dict[str, Any]]) -> None:
+        self._late.discard(late)
+        if not late.cancelled():
+            late.exception()  # nobody waits for it any more
+
     def over(self, overlay: Overlay) -> Definitions:
         """Return what it knows of symbols, as an overlay has them."""
         return Definitions(self, overlay)
@@ -122,9 +129,10 @@ class Index:
 
     async def close(self) -> None:
         """End the process."""
-        if self._warming is not None:
-            self._warming.cancel()
-            await asyncio.gather(self._warming, return_exceptions=True)
+        waiting = [*self._late, *([self._warming] if self._warming else [])]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
         await self._stop()
 
 
