@@ -219,6 +219,11 @@ async def compact(frame: Frame, *, forced: bool = False, strict: bool = True) ->
                     event = step
                 else:
                     yield step
+    if not event.cleared and event.summary is None:
+        raise ContextOverflow(
+            f"The conversation has {before:,} tokens, and nothing of it can be left out.",
+            hint="Start a new session, or ask for less at once.",
+        )
     frame.keep_all(event)
     after = calibration.tokens(frame.raw_tokens())
     yield event.model_copy(update={"after_tokens": after})
@@ -250,6 +255,9 @@ async def _folding(frame: Frame, event: Compacted, keep: int) -> AsyncIterator[E
         except ModelError as error:
             yield frame.keep(Failed(what="summarise", message=f"The summary was made by rule alone: {error.message}"))
     text = summary.as_text(f"{words}\n\nFrom the journal:\n{certain}" if words else certain, frame.taint())
+    replies = conversation.exchanges
+    if raw_text(text.text) >= sum(_size(frame, each) for each in replies[: len(replies) - keep]):
+        return  # it would stand for less than itself
     note = f"summarise: all but the newest {keep} replies"
     yield event.model_copy(
         update={"summary": text, "keep": keep, "passes": (*event.passes, note), "usage": usage, "cost_usd": cost}

@@ -210,6 +210,10 @@ def _finished(frame: Frame, attempt: Attempt) -> list[Durable]:
     """Return the call's result, after the plan where a step of it is done."""
     outcome, context, call = attempt.outcome, attempt.context, attempt.call
     assert outcome is not None  # noqa: S101  each call has ended by now
+    exchange = frame.conversation.exchange
+    if outcome.finished and exchange and any(result.error for result in exchange.results.values()):
+        attempt.fail(ToolError("Another call of this reply failed, so this is not the end.", hint="Mend that first."))
+        outcome = attempt.outcome or outcome
     label = REDLINE if outcome.finished else outcome.label or context.labels(call.name)
     whole = frame.masks.masked(outcome.text)
     planned: Durable | None = None

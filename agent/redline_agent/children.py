@@ -32,6 +32,7 @@ from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.labels import CLEAN, Taint
 from redline_agent.text import one_line
 from redline_agent.tools.base import Outcome, Services, Tool
+from redline_agent.tools.narrow import narrowed
 from redline_agent.tools.registry import by_name, specs
 from redline_agent.workspace.kept import Watcher
 from redline_agent.workspace.overlay import Overlay
@@ -75,10 +76,17 @@ class Means:
 
     def fit(self, part: Role, model: Model) -> tuple[Prompt, dict[str, Tool[Any]]]:
         """Return a role's prompt and tools for a model; the prompt is kept in the journal."""
-        outside = self.outside.tools if part.name == "executor" and model.capabilities.profile == "standard" else {}
-        tools = by_name(part.tool_names(model.capabilities)) | outside
+        small = model.capabilities.profile == "small"
+        names = part.tool_names(model.capabilities)
+        known = by_name(names)
+        tools = {name: known[name] for name in names} if small else known
+        if part.name == "executor" and not small:
+            tools |= self.outside.tools
+        told = specs(tools.values())
+        if small and self.run.shown:
+            told = narrowed(told, self.run.shown, self.overlay)
         facts = {"folder": self.workspace.resolver.root.name, "date": datetime.now(UTC).date().isoformat()}
-        prompt = build(part, model.capabilities.profile, specs(tools.values()), facts, flags=self.config.flags,
+        prompt = build(part, model.capabilities.profile, told, facts, flags=self.config.flags,
                        folder=self.config.prompts_dir)  # fmt: skip
         self.workspace.journal.keep_prompt(prompt.digest, prompt.dump())
         return prompt, tools

@@ -84,6 +84,7 @@ class Run:
     proposal: Proposal | None = None
     frame: Frame | None = field(default=None, repr=False)
     resumed: bool = False
+    shown: tuple[str, ...] = ()
     steering: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(maxsize=32), repr=False)
 
     @property

@@ -133,11 +133,12 @@ class Stages:
     async def _begin(self, model: Model) -> list[Durable]:
         """Gather, and take the directive out that asked for the run."""
         means, run = self.means, self.means.run
-        prompt, _ = means.fit(role("executor"), model)
         can = model.capabilities
         content = await gather(
             run.task, means.overlay, means.keeper, means.workspace.masks, index=means.workspace.index, capabilities=can
         )
+        run.shown = _files(content)
+        prompt, _ = means.fit(role("executor"), model)
         started = RunStarted(
             instruction=means.workspace.masks.masked(run.task.instruction),
             content=content,
@@ -159,6 +160,7 @@ class Stages:
         means, meter = self.means, self.means.run.meter
         resumed = Resumed()
         self._record(resumed)
+        means.run.shown = next((_files(event.content) for event in own if isinstance(event, RunStarted)), ())
         edits = [(event.files, event.seen) for event in own if isinstance(event, Edited)]
         restore(means.overlay, edits, means.workspace.journal.text)
         for event in own:
@@ -203,6 +205,11 @@ def _own(events: list[Durable]) -> list[Durable]:
     """The events of a session's newest run."""
     starts = [at for at, event in enumerate(events) if isinstance(event, RunStarted)]
     return events[starts[-1] :] if starts else []
+
+
+def _files(content: tuple[Text, ...]) -> tuple[str, ...]:
+    """The files that a run is shown in its first message."""
+    return tuple(dict.fromkeys(each.label.detail for each in content if each.label.source == "workspace"))
 
 
 def _by_validator(event: Durable) -> bool:

@@ -145,6 +145,7 @@ class RedlineServer(LanguageServer):
         """Import what a run needs, a little after the first document, so that the first command need not."""
         await asyncio.sleep(WARM_UP_S)
         await asyncio.to_thread(_import_heavy)
+        self.runs.warm(self.roots())
 
     def changed(self, params: lsp.DidChangeTextDocumentParams) -> None:
         """Take a change in and let the pending hunks follow it."""

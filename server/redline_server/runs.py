@@ -34,6 +34,8 @@ from redline_server.review import Reviews
 
 RUNS_AT_ONCE_MAX = 4
 RUNS_KEPT_MAX = 200
+WARMED_MAX = 4
+"""How many folders are indexed before anybody asks."""
 _REPORT_EVERY_S = 0.1
 ANSWER_CHARS_MAX = 300
 """A longer answer is shown as a file."""
@@ -82,6 +84,14 @@ class Runs:
             buffers = FolderBuffers(self._documents, root)
             self._workspaces[root] = Workspace(root, journal, buffers, Index(root))
         return self._workspaces[root]
+
+    def warm(self, roots: list[Path]) -> None:
+        """Begin to index the folders, where the model is one that is shown what the index finds."""
+        if self.model_name != "builtin":
+            for root in roots[:WARMED_MAX]:
+                index = self.workspace(root).index
+                if index is not None:
+                    index.warm()
 
     def start(self, root: Path, task: Task, *, uri: str, session: str, confirm: str = "") -> Run:
         """Start a run and return at once; `confirm` is a question that the user must say yes to first."""

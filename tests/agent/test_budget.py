@@ -181,7 +181,7 @@ def test_a_compaction_that_saves_too_little_is_an_error_and_no_loop(folder):
     model = ScriptedModel([{"text": big, "calls": [{"tool": "list", "args": {}}]}, *long_script(2), finish()])
     run, events = run_long(folder, model)
     assert run.state == "failed"
-    assert "after it was made smaller" in run.answer
+    assert "nothing of it can be left out" in run.answer
     assert sum(isinstance(e, Compacted) for e in events) <= 1
 
 

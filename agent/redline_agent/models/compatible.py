@@ -34,7 +34,7 @@ from redline_agent.messages import (
 )
 from redline_agent.models.base import Piece, ReplyDone, Request, TextPiece
 from redline_agent.models.catalog import UNKNOWN, Price, capabilities_of
-from redline_agent.models.dialect import one_prompt, one_schema, parse_one, written
+from redline_agent.models.dialect import STOPS, one_prompt, one_schema, parse_one, written
 from redline_agent.models.openai import arguments_of, sdk_of
 from redline_agent.models.openai_errors import raise_for
 
@@ -43,9 +43,10 @@ _SIZE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)b(?![a-z])", re.IGNORECASE)
 SMALL_BILLIONS = 15.0
 """A model up to this size gets the small profile and the JSON dialect, unless the user says otherwise."""
 _KEYS = frozenset({"base_url", "key_env", "model", "price", "can"})
+_TAIL, _ROUNDS = 400, 4
 _STOPS: dict[str, Stop] = {"length": "max_tokens", "content_filter": "refusal"}
 _SMALL: dict[str, Any] = {"profile": "small", "native_tools": False, "edits": "symbol", "parallel_calls": False,
-    "judges": False}  # fmt: skip
+    "judges": False, "output_tokens_max": 1_500}  # fmt: skip
 
 
 class CompatibleModel:
@@ -133,6 +134,8 @@ class CompatibleModel:
                     text = gathered.take(chunk)
                     if text and native:
                         yield TextPiece(text)
+                    if not native and gathered.going_round():
+                        break
         except (sdk.OpenAIError, OSError, ValueError, RuntimeError, TypeError) as error:
             raise_for(error, sdk, who=self.name, key="OPENAI_API_KEY", begun=gathered.begun)
         yield ReplyDone(gathered.reply())
@@ -157,10 +160,18 @@ class CompatibleModel:
         else:
             system = f"{system}\n\n{one_prompt(request.tools)}"
             schema = {"name": "call", "schema": one_schema(request.tools), "strict": True}
-            made |= {"response_format": {"type": "json_schema", "json_schema": schema}, "temperature": 0}
+            made |= {"response_format": {"type": "json_schema", "json_schema": schema}, "temperature": _warmth(request)}
+            if self.capabilities.edits == "symbol":
+                made["stop"] = list(STOPS)
         messages = [each for message in request.messages for each in _messages(message, native=native)]
         made["messages"] = [{"role": "system", "content": system}, *messages]
         return made
+
+
+def _warmth(request: Request) -> float:
+    """The temperature: none, until a call has failed; then a model that says the same again needs some."""
+    last = request.messages[-1].content if request.messages else ()
+    return 0.7 if any(isinstance(block, ToolResult) and block.error for block in last) else 0.0
 
 
 def _messages(message: Message, *, native: bool) -> list[dict[str, Any]]:
@@ -232,6 +243,16 @@ class _Gathered:
         self.begun = self.begun or bool(text)
         self._said.append(text)
         return text
+
+    def going_round(self) -> bool:
+        """Whether a small model says the same line again and again; then the reply counts as cut."""
+        if "\\n" not in self._said[-1:][0] if self._said else True:
+            return False
+        lines = "".join(self._said[-_TAIL:]).split("\\n")[1:-1]
+        if len(lines) < _ROUNDS or len(set(lines[-_ROUNDS:])) > 1 or not lines[-1].strip():
+            return False
+        self._finish = "length"
+        return True
 
     def _call(self, piece: Any) -> None:
         """A piece of a call: by its index; a new id at an old index is another call."""

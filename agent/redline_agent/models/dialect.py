@@ -114,9 +114,8 @@ def parse_one(text: str, ident: str) -> tuple[Block, ...]:
 
     What is no such object stays text, so that the loop can tell the model.
     """
-    try:
-        value = json.loads(_object_in(text))
-    except (ValueError, RecursionError):
+    value = _value(text)
+    if value is None:
         return (Text(text=text, label=MODEL),) if text.strip() else ()
     if not isinstance(value, dict) or not isinstance(value.get(NAME), str):  # pyright: ignore[reportUnknownMemberType]
         return (Text(text=text, label=MODEL),)
@@ -128,6 +127,25 @@ def parse_one(text: str, ident: str) -> tuple[Block, ...]:
         end = ToolCall(id=f"{ident}-end", name="finish", arguments=json.dumps({"summary": "Done."}))
         return (call, end)
     return (call,)
+
+
+STOPS = ("\\n\\n#", "\\nprint(", "\\n\\n\\n", "\\n\\ndef ")
+"""Where a small model goes on to talk after a symbol's code, as it stands in JSON; a reply that ends there is whole."""
+_WHOLE_AT_STOP = "replace_symbol"
+
+
+def _value(text: str) -> Any:
+    """The reply's object; one that a stop ended in a symbol's code is closed. None for what is none."""
+    for candidate in (_object_in(text), f'{text.strip()}\\n", "{DONE}": true}}'):
+        try:
+            value = json.loads(candidate)
+        except (ValueError, RecursionError):
+            continue
+        if candidate.startswith(text.strip()[:1]) and isinstance(value, dict):
+            whole = candidate == _object_in(text)
+            found = cast("dict[str, Any]", value)
+            return found if whole or found.get(NAME) == _WHOLE_AT_STOP else None
+    return None
 
 
 def written(call: ToolCall) -> str:

@@ -29,6 +29,8 @@ HEADS = 5
 OPEN_BONUS, HERE_BONUS = 1.15, 2.0
 _DEFINERS_MAX = 5
 _SYMBOLS_MAX = 12
+_MEANT = 0.5
+"""A symbol below this has nothing of the task in its name."""
 
 
 @dataclass(slots=True)
@@ -141,6 +143,8 @@ def _lines(corpus: Corpus, file: File, wanted: Counter[str], query: str) -> list
         exact = 20.0 if symbol.name in said else 0.0
         scored.append((-(own + exact) + (0.001 * symbol.depth), symbol.line))
     scored.sort()
+    meant = [each for each in scored if each[0] < -_MEANT]
+    scored = meant or scored
     return sorted(line for _, line in scored[:_SYMBOLS_MAX])
 
 

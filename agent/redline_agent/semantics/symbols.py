@@ -125,6 +125,18 @@ def replaced(text: str, symbol: Symbol, code: str) -> str:
     return "".join([*lines[: symbol.line - 1], *new, *lines[symbol.end :]])
 
 
+def trimmed(code: str, path: str, name: str) -> str:
+    """Return the code without what follows the symbol, when that defines nothing: talk, prints, calls of it."""
+    lines = code.strip("\r\n").splitlines()
+    dent = _common_indent(lines)
+    plain = "\n".join(line[len(dent) :] for line in lines) + "\n"
+    found = [each for each in symbols(plain, path) if each.depth == 0]
+    own = next((each for each in found if each.name == name and each.kind in _SCOPES), None)
+    if own is None or any(each.line > own.end and each.kind in _SCOPES for each in found):
+        return code
+    return "\n".join(lines[: own.end]) + "\n"
+
+
 def _common_indent(lines: list[str]) -> str:
     """The first line's indentation, if every line has it; a model may give a method with or without it."""
     first = next((line for line in lines if line.strip()), "")

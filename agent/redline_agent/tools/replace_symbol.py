@@ -9,7 +9,7 @@ from pydantic import Field
 
 from redline_agent.errors import EditRefused, FileRefused
 from redline_agent.safety.requests import Request
-from redline_agent.semantics.symbols import replaced, symbols
+from redline_agent.semantics.symbols import replaced, symbols, trimmed
 from redline_agent.text import one_line
 from redline_agent.tools.base import Footprint, Input, Outcome, Tool, ToolContext
 
@@ -63,7 +63,12 @@ class ReplaceSymbol(Tool[ReplaceSymbolInput]):
             names = ", ".join(dict.fromkeys(each.full for each in (matching or found)[:_NAMES_MAX]))
             why = "is not defined" if not matching else f"is defined {len(matching)} times"
             raise EditRefused(f"{arguments.symbol} {why} in {path}.", hint=f"Name one of: {names or 'none'}.")
-        after = context.write(path, replaced(text, matching[0], arguments.code), arguments.reason or "rewritten")
+        code = trimmed(arguments.code, path, matching[0].name)
+        new = replaced(text, matching[0], code)
+        if new == text:
+            hint = "Give the code as it is to become."
+            raise EditRefused(f"That is how {matching[0].full} is now: nothing would change.", hint=hint)
+        after = context.write(path, new, arguments.reason or "rewritten")
         return Outcome(
             f"Replaced {matching[0].full} in {path}; now version {after.version}.",
             f"rewrote {matching[0].full} in {path}",
