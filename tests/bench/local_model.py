@@ -163,7 +163,7 @@ def main():
                     "parallel_calls": False,
                     "judges": False,
                     "edits": edits,
-                    "output_tokens_max": 1_500,
+                    "output_tokens_max": 600,
                 }
                 model = CompatibleModel("local", {"can": can})
 

@@ -40,13 +40,20 @@ from redline_agent.models.openai_errors import raise_for
 
 _TIMEOUT_S, _LOOK_S = 600.0, 5.0
 _SIZE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)b(?![a-z])", re.IGNORECASE)
-SMALL_BILLIONS = 15.0
+SMALL_BILLIONS, TINY_BILLIONS = 15.0, 3.0
 """A model up to this size gets the small profile and the JSON dialect, unless the user says otherwise."""
 _KEYS = frozenset({"base_url", "key_env", "model", "price", "can"})
 _TAIL, _ROUNDS = 400, 4
 _STOPS: dict[str, Stop] = {"length": "max_tokens", "content_filter": "refusal"}
 _SMALL: dict[str, Any] = {"profile": "small", "native_tools": False, "edits": "symbol", "parallel_calls": False,
     "judges": False, "output_tokens_max": 1_500}  # fmt: skip
+
+
+def _small(billions: float) -> dict[str, Any]:
+    """What is said of a model of that many parameters; the smallest may say less, since they ramble."""
+    if not 0 < billions <= SMALL_BILLIONS:
+        return {}
+    return {**_SMALL, "output_tokens_max": 600} if billions <= TINY_BILLIONS else _SMALL
 
 
 class CompatibleModel:
@@ -67,7 +74,7 @@ class CompatibleModel:
         self._said: dict[str, Any] = dict(given.get("can", {}))
         self._price = Price(**given["price"]) if "price" in given else UNKNOWN
         size = _SIZE.search(name)
-        small = _SMALL if size and float(size[1]) <= SMALL_BILLIONS else {}
+        small = _small(float(size[1])) if size else {}
         self.capabilities = capabilities_of("compatible", self._model, {**small, **self._said})
         self._client: Any = None
         self._asked = False
@@ -107,7 +114,7 @@ class CompatibleModel:
         window = meta.get("n_ctx") or listed.get("max_model_len") or meta.get("n_ctx_train")
         billions = float(meta.get("n_params") or 0) / 1e9
         learnt: dict[str, Any] = {"window": int(window)} if window else {}
-        small = _SMALL if 0 < billions <= SMALL_BILLIONS else {}
+        small = _small(billions)
         return replace(self.capabilities, **{**learnt, **small, **self._said})
 
     def _open(self, sdk: Any) -> Any:
@@ -171,7 +178,7 @@ class CompatibleModel:
 def _warmth(request: Request) -> float:
     """The temperature: none, until a call has failed; then a model that says the same again needs some."""
     last = request.messages[-1].content if request.messages else ()
-    return 0.7 if any(isinstance(block, ToolResult) and block.error for block in last) else 0.0
+    return 0.3 if any(isinstance(block, ToolResult) and block.error for block in last) else 0.0
 
 
 def _messages(message: Message, *, native: bool) -> list[dict[str, Any]]:
@@ -245,14 +252,14 @@ class _Gathered:
         return text
 
     def going_round(self) -> bool:
-        """Whether a small model says the same line again and again; then the reply counts as cut."""
-        if "\\n" not in self._said[-1:][0] if self._said else True:
-            return False
-        lines = "".join(self._said[-_TAIL:]).split("\\n")[1:-1]
-        if len(lines) < _ROUNDS or len(set(lines[-_ROUNDS:])) > 1 or not lines[-1].strip():
-            return False
-        self._finish = "length"
-        return True
+        """Whether a small model says the same again and again; then the reply counts as cut."""
+        tail = "".join(self._said[-_TAIL:])[-_TAIL:]
+        round_and_round = any(
+            tail[-size * _ROUNDS :] == tail[-size:] * _ROUNDS for size in range(6, len(tail) // _ROUNDS)
+        )
+        if round_and_round:
+            self._finish = "length"
+        return round_and_round
 
     def _call(self, piece: Any) -> None:
         """A piece of a call: by its index; a new id at an old index is another call."""

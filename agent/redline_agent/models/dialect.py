@@ -18,6 +18,7 @@ _NOT_GEMINI = frozenset(
     {"exclusiveMinimum", "exclusiveMaximum", "uniqueItems", "additionalProperties", "$ref", "$schema", "$defs", "const"}
 )
 NAME, DONE = "tool", "done"
+SUMMARY_CHARS_MAX = 200
 
 
 def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def one_schema(tools: Iterable[ToolSpec]) -> dict[str, Any]:
                 "type": "object",
                 "properties": {
                     NAME: {"const": tool.name},
-                    **{name: strict(prop) for name, prop in _useful(tool).items()},
+                    **{name: _bounded(name, strict(prop)) for name, prop in _useful(tool).items()},
                     **({} if tool.name == "finish" else {DONE: {"type": "boolean"}}),
                 },
                 "required": [NAME, *_useful(tool), *([] if tool.name == "finish" else [DONE])],
@@ -89,6 +90,11 @@ def one_schema(tools: Iterable[ToolSpec]) -> dict[str, Any]:
             for tool in tools
         ]
     }
+
+
+def _bounded(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A closing word is short: a small model would go on for ever."""
+    return {**schema, "maxLength": SUMMARY_CHARS_MAX} if name == "summary" else schema
 
 
 def _useful(tool: ToolSpec) -> dict[str, Any]:
