@@ -67,7 +67,7 @@ def test_only_the_resolver_and_the_writer_touch_the_users_files():
 
 
 def test_every_tool_has_its_text():
-    shared = {"base", "registry", "ruff_files", "__init__"}
+    shared = {"base", "narrow", "registry", "ruff_files", "__init__"}
     folder = ROOT / "agent/redline_agent/tools"
     assert {p.stem for p in folder.glob("*.md")} == {p.stem for p in folder.glob("*.py")} - shared
 
@@ -98,7 +98,7 @@ def test_the_top_level_has_only_what_belongs_there():
     top = {line.split("/", 1)[0] for line in tracked.stdout.splitlines()}
     assert top == {
         ".ci", ".gitignore", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md",
-        "SECURITY.md", "agent", "editors", "pyproject.toml", "server", "tests",
+        "SECURITY.md", "agent", "docs", "editors", "pyproject.toml", "server", "tests",
     }  # fmt: skip
 
 

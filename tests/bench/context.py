@@ -26,7 +26,7 @@ from redline_agent.context.gather import Task
 from redline_agent.context.index import Index
 from redline_agent.events import Compacted
 from redline_agent.journal import Journal
-from redline_agent.limits import Limits
+from redline_agent.limits import CONTEXT_TOKENS_MAX, Limits
 from redline_agent.models.anthropic import _messages, _system, _tools
 from redline_agent.models.scripted import ScriptedModel
 from redline_agent.safety.keeper import Keeper
@@ -98,7 +98,7 @@ class Cache:
         blocks.append(json.dumps(block, sort_keys=True))
 
 
-def session(folder, names):
+def session(folder, names, limit=TRIGGER):
     """Run the session with the named passes; returns the tokens sent, the cached share, compactions and seconds."""
     kept = passes.dedupe, passes.mask, passes.fold
     none = lambda *_: passes.Cut("off")
@@ -111,7 +111,7 @@ def session(folder, names):
     state = Path(tempfile.mkdtemp())
     try:
         workspace = Workspace(folder, Journal(state / "j.sqlite"))
-        config = Config(limits=Limits(turns_max=99, tokens_max=10**9), validate="never", context_tokens_max=TRIGGER)
+        config = Config(limits=Limits(turns_max=99, tokens_max=10**9), validate="never", context_tokens_max=limit)
         run = workspace.new_run(Task("tidy the algorithms"), model, config)
         began = time.perf_counter()
 
@@ -191,6 +191,9 @@ def main():
             whole = whole or sent
             print(f"{'+'.join(names) or 'no pass':<24} {sent:>11,.0f} tokens sent ({sent / whole:4.0%}), {cached:5.1%} cached,"
                   f" {count} compactions, {requests} requests, {state}, {seconds:.2f} s", flush=True)  # fmt: skip
+        sent, cached, count, *_ = session(folder, ["dedupe", "mask", "summarise"], CONTEXT_TOKENS_MAX)
+        print(f"all, at the usual trigger of {CONTEXT_TOKENS_MAX:,}: {sent:,.0f} tokens sent ({sent / whole:4.0%}),"
+              f" {cached:5.1%} cached, {count} compactions")  # fmt: skip
         lines, files, cold, update, find, walked = index(folder)
         print(f"index: {files} files, {lines:,} lines: cold {cold:.2f} s, an edited file {update * 1000:.0f} ms,"
               f" a question {find * 1000:.0f} ms, a walk for changes {walked * 1000:.0f} ms")  # fmt: skip

@@ -295,6 +295,8 @@ class _Gathered:
             content.append(Thinking(model=self._model, data={"text": "".join(self._thought)}))
         if not self._native and self._finish != "length":
             content += parse_one(text, f"call-{self._number}")
+            if text.lstrip().startswith("{") and not any(isinstance(block, ToolCall) for block in content):
+                self._finish = "length"  # a stop ended it in the middle of a call
         elif text:
             content.append(Text(text=text, label=MODEL))
         content += [

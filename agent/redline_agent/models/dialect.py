@@ -18,7 +18,8 @@ _NOT_GEMINI = frozenset(
     {"exclusiveMinimum", "exclusiveMaximum", "uniqueItems", "additionalProperties", "$ref", "$schema", "$defs", "const"}
 )
 NAME, DONE = "tool", "done"
-SUMMARY_CHARS_MAX = 200
+REASON, _PLACES = "reason", ("path", "symbol")
+WORDS_CHARS_MAX = 160
 
 
 def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,14 +94,17 @@ def one_schema(tools: Iterable[ToolSpec]) -> dict[str, Any]:
 
 
 def _bounded(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """A closing word is short: a small model would go on for ever."""
-    return {**schema, "maxLength": SUMMARY_CHARS_MAX} if name == "summary" else schema
+    """Words are short: a small model would go on for ever."""
+    return {**schema, "maxLength": WORDS_CHARS_MAX} if name in ("summary", REASON) else schema
 
 
 def _useful(tool: ToolSpec) -> dict[str, Any]:
-    """The required fields: a small model fills whatever there is, so optional ones are left out."""
+    """The required fields, since a small model fills whatever there is; the reason, said before the code, helps it."""
     wanted = set(tool.schema.get("required", ()))
-    return {name: prop for name, prop in tool.schema.get("properties", {}).items() if name in wanted}
+    properties: dict[str, Any] = tool.schema.get("properties", {})
+    reason = {REASON: properties[REASON]} if REASON in properties else {}
+    first = {name: prop for name, prop in properties.items() if name in wanted and name in _PLACES}
+    return {**first, **reason, **{name: prop for name, prop in properties.items() if name in wanted}}
 
 
 def one_prompt(tools: Iterable[ToolSpec]) -> str:
