@@ -42,9 +42,11 @@ async def ask(frame: Frame) -> AsyncIterator[Event]:
         yield event
     overflowed = False
     attempt = 0
+    recorded = ""
     while True:
         request, started = _prepare(frame)
-        if attempt == 0:
+        if started.request != recorded:
+            recorded = started.request
             yield frame.keep(started)
         try:
             async for event in _once(frame, request):
@@ -57,20 +59,19 @@ async def ask(frame: Frame) -> AsyncIterator[Event]:
             if overflowed or not frame.conversation.exchanges:
                 raise
             overflowed, attempt = True, 0
-            try:
-                async for event in compact(frame, forced=True):
-                    yield event
-            except ContextOverflow as still:
-                raise still from error
+            async for event in _smaller(frame, error):
+                yield event
         except ModelUnavailable as error:
             attempt += 1
             wait_s = _wait_s(error, attempt)
             if attempt > RETRIES_MAX or wait_s > frame.meter.seconds_left():
-                if not _changed(frame, f"{error.message} Gave up after {attempt} tries."):
+                if not await _changed(frame, f"{error.message} Gave up after {attempt} tries."):
                     raise ModelError(
                         f"{error.message} Gave up after {attempt} tries.", hint="Try again later."
                     ) from error
                 attempt = 0
+                async for event in compact(frame):
+                    yield event
                 continue
             paid = lost(error)
             cost = frame.pay(paid) if paid.total else None
@@ -78,15 +79,25 @@ async def ask(frame: Frame) -> AsyncIterator[Event]:
             await asyncio.sleep(wait_s)
 
 
-def refused(frame: Frame, why: str) -> bool:
+async def _smaller(frame: Frame, why: ContextOverflow) -> AsyncIterator[Event]:
+    """Compact after a refusal of the window; raises what that raises, with the refusal as its cause."""
+    try:
+        async for event in compact(frame, forced=True):
+            yield event
+    except ContextOverflow as still:
+        raise still from why
+
+
+async def refused(frame: Frame, why: str) -> bool:
     """Whether another model goes on after a refusal; the refusing reply stays in the journal."""
-    return _changed(frame, why)
+    return await _changed(frame, why)
 
 
-def _changed(frame: Frame, why: str) -> bool:
+async def _changed(frame: Frame, why: str) -> bool:
     second = frame.fallback()
     if second is None or second.name == frame.model.name:
         return False
+    await second.ready()
     frame.adopt(second)
     frame.keep(ModelChanged(model=second.name, why=why))
     return True
@@ -154,14 +165,14 @@ def _received(frame: Frame, reply: Reply) -> ReplyReceived:
 
 def _with_own_ids(frame: Frame, reply: Reply) -> Reply:
     """Give a call whose id is taken another one: some servers number calls anew in each reply."""
-    taken = {call.id for exchange in frame.conversation.exchanges for call in exchange.reply.calls}
+    taken = set(frame.conversation.taken)
     content = list(reply.content)
     for at, block in enumerate(content):
         if isinstance(block, ToolCall):
             ident, number = block.id or "call", 1
             while not ident or ident in taken:
                 number += 1
-                ident = f"{block.id or 'call'}-{frame.meter.turns}-{number}"
+                ident = f"{frame.meter.turns}-{number}-{block.id or 'call'}"
             taken.add(ident)
             if ident != block.id:
                 content[at] = block.model_copy(update={"id": ident})
@@ -257,7 +268,11 @@ async def _folding(frame: Frame, event: Compacted, keep: int) -> AsyncIterator[E
     text = summary.as_text(f"{words}\n\nFrom the journal:\n{certain}" if words else certain, frame.taint())
     replies = conversation.exchanges
     if raw_text(text.text) >= sum(_size(frame, each) for each in replies[: len(replies) - keep]):
-        return  # it would stand for less than itself
+        if usage.total:  # it would stand for less than itself, but it was paid for
+            frame.keep(
+                Retrying(reason="a summary that was not used", wait_s=0.0, attempt=0, usage=usage, cost_usd=cost)
+            )
+        return
     note = f"summarise: all but the newest {keep} replies"
     yield event.model_copy(
         update={"summary": text, "keep": keep, "passes": (*event.passes, note), "usage": usage, "cost_usd": cost}

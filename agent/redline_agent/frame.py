@@ -14,7 +14,7 @@ from redline_agent.context.view import Conversation
 from redline_agent.errors import ModelUnavailable, StreamDropped
 from redline_agent.events import Durable
 from redline_agent.limits import CALLS_REMEMBERED, CONTEXT_TOKENS_MAX, Meter
-from redline_agent.messages import Usage
+from redline_agent.messages import Label, Usage
 from redline_agent.models.base import Model, Request
 from redline_agent.prompts.builder import Prompt
 from redline_agent.safety.keeper import Keeper
@@ -76,6 +76,11 @@ class Frame:
     def taint(self) -> Taint:
         """Return the join of the labels of everything that the model has been shown."""
         return join(self.given, self.conversation.taint)
+
+    def made_by(self, who: str) -> Label:
+        """Return the label of a role's words: they are worth what this run has seen."""
+        taint = self.taint()
+        return Label(source="workspace" if taint.tainted else "model", detail=who, secret=taint.secret, role=True)
 
     def context(self, call_id: str, tool: str) -> ToolContext:
         """Return what a tool works with, for one call."""

@@ -22,6 +22,8 @@ from redline_agent.events import (
     Edited,
     GateDecided,
     HunksDecided,
+    ModelChanged,
+    Planned,
     Proposed,
     ReplyReceived,
     RunEnded,
@@ -51,8 +53,8 @@ def counts_of(journal: Journal, model: str) -> list[Pair]:
         "SELECT json_extract(t.body, '$.raw_tokens'), json_extract(t.body, '$.expected_tokens'),"
         " json_extract(r.body, '$.reply.usage.input_tokens') + json_extract(r.body, '$.reply.usage.cache_read_tokens')"
         " + json_extract(r.body, '$.reply.usage.cache_write_tokens')"
-        " FROM event r JOIN event t ON t.run = r.run AND t.type = 'turn_started'"
-        " AND json_extract(t.body, '$.turn') = json_extract(r.body, '$.turn')"
+        " FROM event r JOIN event t ON t.seq = (SELECT max(s.seq) FROM event s"
+        " WHERE s.run = r.run AND s.type = 'turn_started' AND s.seq < r.seq)"
         " WHERE r.type = 'reply' AND json_extract(r.body, '$.reply.model') = ? ORDER BY r.seq DESC LIMIT ?",
         (model, PAIRS_MAX),
     )
@@ -65,19 +67,25 @@ def counts_of(journal: Journal, model: str) -> list[Pair]:
 def rebuilt(journal: Journal, session: str, run: str, turn: int) -> tuple[Request, TurnStarted]:
     """Return the request of a turn, byte for byte as it was sent; raises UsageError when the journal has no such turn.
 
-    `turn` counts within the run. The model's own output limit is found by the digest that was recorded.
+    `turn` counts within the run; of a turn that was asked more than once it is the request that was answered.
     """
     before: list[Durable] = []
+    found: tuple[int, TurnStarted] | None = None
     for ident, event in journal.of_session(session):
         if ident == run and isinstance(event, TurnStarted) and event.turn == turn:
-            body = journal.prompt(event.prompt)
-            if body is None:
-                raise JournalError(f"The prompt {event.prompt} is not in the journal.")
-            prompt = load(body)
-            messages = tuple(Conversation.of(before).messages(event.model))
-            return Request(prompt.parts, prompt.tools, messages, event.output_tokens_max), event
+            found = (len(before), event)
+        if ident == run and isinstance(event, ReplyReceived) and event.turn == turn:
+            break
         before.append(event)
-    raise UsageError(f"{run} has no turn {turn}.")
+    if found is None:
+        raise UsageError(f"{run} has no turn {turn}.")
+    at, started = found
+    body = journal.prompt(started.prompt)
+    if body is None:
+        raise JournalError(f"The prompt {started.prompt} is not in the journal.")
+    prompt = load(body)
+    messages = tuple(Conversation.of(before[:at]).messages(started.model))
+    return Request(prompt.parts, prompt.tools, messages, started.output_tokens_max), started
 
 
 # ---- copies
@@ -119,8 +127,10 @@ def _copied(journal: Journal, events: list[tuple[str, Durable]], first: Copied) 
     runs: dict[str, str] = {}
     last = ""
     for run, event in events:
-        if isinstance(event, Proposed | HunksDecided | Edited) or (isinstance(event, GateDecided) and first.imported):
+        if isinstance(event, Proposed | HunksDecided | Edited):
             continue
+        if first.imported and isinstance(event, GateDecided | Planned | ModelChanged):
+            continue  # a file gives no leave, no step to do and no model to ask
         if run not in runs:
             runs[run] = new_id("run")
             if len(runs) == 1:
@@ -182,7 +192,7 @@ def _outside(event: Durable) -> Durable:
             result = event.result.model_copy(update={"label": IMPORTED})
             return event.model_copy(update={"result": result})
         case _:
-            changes: dict[str, Any] = {}
+            changes: dict[str, Any] = {"cost_usd": None} if hasattr(event, "cost_usd") else {}
             for name in ("text", "summary"):
                 value = getattr(event, name, None)
                 if isinstance(value, Text):

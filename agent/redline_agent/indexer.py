@@ -80,6 +80,9 @@ class Indexer:
 
     def _text(self, path: str) -> str:
         try:
+            request = self._overlay.resolver.access("read", path)
+            if request.place != "workspace" or request.links > 1:
+                return ""
             data = self._overlay.resolver.read_bytes(path) or b""
         except RedlineError:
             return ""

@@ -173,6 +173,10 @@ class Journal:
             row = self._db.execute("SELECT session, child FROM child WHERE run = ? AND key = ?", (run, key)).fetchone()
         return (str(row[0]), str(row[1])) if row else None
 
+    def children(self, run: str) -> list[str]:
+        """Return the sessions of a run's children."""
+        return [str(row[0]) for row in self.rows("SELECT session FROM child WHERE run = ?", (run,))]
+
     def _put(self, statement: str, *values: str) -> None:
         with self._guarded("written"):
             try:

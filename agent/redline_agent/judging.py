@@ -41,7 +41,7 @@ async def planned(means: Means, frame: Frame, *, worked: bool) -> AsyncIterator[
             return
         answer, taint = out[0]
         frame.given = join(frame.given, taint)
-        label = Label(source="model", detail="the planner")
+        label = frame.made_by("the planner")
         planned = Planned(steps=_steps(answer), by="planner", stepwise=True, label=label)
         words = await _word_on(means, planned) if wish == "ask" else ""
         if words is None:

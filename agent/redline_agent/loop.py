@@ -39,7 +39,7 @@ class Loop:
         if resumed and exchange is not None and frame.conversation.entries[-1] is exchange:
             async for event in self._follow(exchange.reply):
                 yield event
-            if self._ended(exchange.reply):
+            if await self._ended(exchange.reply):
                 return
         while True:
             frame.meter.check()
@@ -55,7 +55,7 @@ class Loop:
             assert reply is not None  # noqa: S101  ask ends in a reply or raises
             async for event in self._follow(reply):
                 yield event
-            if self._ended(reply):
+            if await self._ended(reply):
                 return
 
     def _steered(self) -> list[Event]:
@@ -75,14 +75,14 @@ class Loop:
             async for event in calling.carry_out(self.frame, exchange.open_calls):
                 yield event
 
-    def _ended(self, reply: Reply) -> bool:
+    async def _ended(self, reply: Reply) -> bool:
         """Whether the run is over after this reply and its calls."""
         frame = self.frame
         match reply.stop:
             case "refusal":
                 why = reply.note or reply.text or "The model refused the request."
-                if asking.refused(frame, why):
-                    return False
+                if reply.model != frame.model.name or await asking.refused(frame, why):
+                    return False  # the user's second model goes on, or was to when the run was cut off
                 self.refused = True
                 frame.answer = why
                 return True
@@ -111,10 +111,10 @@ class Loop:
         if reply.calls:
             return False
         step, planned = frame.next_step(reply.text)
-        if planned is not None:
-            frame.keep(planned)
-        if step:
-            frame.keep(Said(text=Text(text=step, label=REDLINE)))
+        said = [Said(text=Text(text=step, label=REDLINE))] if step else []
+        if planned is not None or said:
+            frame.keep_all(*([planned] if planned is not None else []), *said)
+        if step or not frame.steering.empty():
             return False
         frame.answer = reply.text or "Done."
         return True

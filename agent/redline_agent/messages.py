@@ -24,11 +24,15 @@ class Frozen(BaseModel):
 
 
 class Label(Frozen):
-    """Where a piece of context came from (`detail`: which file or tool) and whether it is secret."""
+    """Where a piece of context came from (`detail`: which file or tool) and whether it is secret.
+
+    `role`: words of one of Redline's own roles; they taint as what it has read does, but are not material.
+    """
 
     source: Source
     detail: str = ""
     secret: bool = False
+    role: bool = False
 
 
 UNTRUSTED: frozenset[Source] = frozenset({"workspace", "command", "web", "mcp"})
@@ -84,7 +88,7 @@ def as_sent(block: Text | ToolResult) -> str:
     The mark is the text's own digest, so no text can hold the end of its own fence, and the same text is sent the
     same way.
     """
-    if block.label.source not in UNTRUSTED:
+    if block.label.source not in UNTRUSTED or block.label.role:
         return block.text
     mark = hashlib.sha256(block.text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     whose = block.label.source + (f": {one_line(block.label.detail)}" if block.label.detail else "")

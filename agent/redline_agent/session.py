@@ -38,6 +38,7 @@ from redline_agent.history import counts_of
 from redline_agent.journal import Journal, RunRow, new_id
 from redline_agent.limits import Meter
 from redline_agent.models.base import Model
+from redline_agent.models.names import default_model
 from redline_agent.models.pool import Pool
 from redline_agent.safety.approvals import Asker, Memory, nobody
 from redline_agent.safety.keeper import Keeper
@@ -147,10 +148,11 @@ class Workspace:
 
     def cut_off(self, session: str = "") -> RunRow:
         """Return the newest run that was cut off, of a session or of any; raises UsageError when there is none."""
+        copies = {str(row[0]) for row in self.journal.rows("SELECT session FROM event WHERE type = 'copied'")}
         rows = [row for row in self.journal.runs() if not session or session in (row.session, row.run)]
         if session and not rows:
             raise UsageError(f"There is no session {session!r} in this folder.", hint="`redline sessions` lists them.")
-        found = next((row for row in rows if row.state in RESUMABLE), None)
+        found = next((row for row in rows if row.state in RESUMABLE and row.session not in copies), None)
         if found is None or found.session != next(row.session for row in rows if row.session == found.session):
             raise UsageError("No run here was cut off.", hint="`redline sessions` lists the runs.")
         return found
@@ -229,7 +231,8 @@ class Workspace:
         overlay = Overlay(self.resolver, self.buffers)
         keeper = Keeper(self.rules, self.resolver.root, run.id, session, self.memory)
         bench = Workbench(overlay, keeper, state_dir() / "scratch" / run.id)
-        model = pool.get(row.model)
+        imported = self.journal.rows("SELECT 1 FROM event WHERE session = ? AND type = 'copied'", (session,))
+        model = pool.get(config.model or default_model() if imported else row.model)  # a file names no model
         await model.ready()
         return await compacted(Means(self, run, run.config, People(), pool, overlay, keeper, bench), model)
 

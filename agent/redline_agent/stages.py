@@ -34,9 +34,9 @@ from redline_agent.events import (
     Working,
 )
 from redline_agent.frame import Frame
-from redline_agent.judging import VALIDATIONS_MAX, next_step, planned, validated
+from redline_agent.judging import next_step, planned, validated
 from redline_agent.loop import Loop
-from redline_agent.messages import Label, Text
+from redline_agent.messages import Text
 from redline_agent.models.base import Model
 from redline_agent.proving import prove
 from redline_agent.roles.roles import role
@@ -46,7 +46,7 @@ from redline_agent.workspace.proposal import Proposal
 from redline_agent.workspace.proposing import propose
 from redline_agent.workspace.stored import dump
 
-_VALIDATOR = Label(source="model", detail="the validator")
+_VALIDATOR = "the validator"
 
 
 @dataclass(slots=True)
@@ -59,20 +59,22 @@ class Stages:
         """Yield the run's events up to its proposal or answer; raises RedlineError."""
         means, run = self.means, self.means.run
         await model.ready()
-        before = [event for _, event in means.workspace.journal.of_session(run.session)]
-        conversation = Conversation.of(before)
-        own = _own(before) if run.resumed else []
+        before = means.workspace.journal.of_session(run.session)
+        conversation = Conversation.of(event for _, event in before)
+        own = [event for ident, event in before if ident == run.id] if run.resumed else []
         for event in self._again(own) if run.resumed else await self._begin(model):
             if not run.resumed:
                 conversation.add(event)
             yield event
-        frame = means.frame("executor", run.session, run.id, conversation, self._model_now(model, own), run.meter)
+        model = self._model_now(model, own)
+        await model.ready()
+        frame = means.frame("executor", run.session, run.id, conversation, model, run.meter)
         run.frame = frame
         means.keeper.taint = frame.taint
         frame.given = join(self._given_by_children() if run.resumed else CLEAN, self._given_by_servers())
         frame.begun = frozenset(event.call.id for event in own if isinstance(event, ToolStarted))
         for note in means.outside.notes:
-            yield frame.keep(Failed(what="mcp", message=note))
+            yield frame.keep(Failed(what="mcp", message=means.workspace.masks.masked(note)))
         async for event in planned(means, frame, worked=any(isinstance(each, ReplyReceived) for each in own)):
             yield event
         frame.next_step = lambda summary: next_step(frame, summary)
@@ -105,7 +107,7 @@ class Stages:
                     yield event
             if not findings:
                 break
-            yield frame.keep(Said(text=Text(text=findings, label=_VALIDATOR)))
+            yield frame.keep(Said(text=Text(text=findings, label=frame.made_by(_VALIDATOR))))
             frame.answer, resumed, rounds = "", False, rounds + 1
         if proposal.items:
             run.proposal = proposal
@@ -163,13 +165,25 @@ class Stages:
         means.run.shown = next((_files(event.content) for event in own if isinstance(event, RunStarted)), ())
         edits = [(event.files, event.seen) for event in own if isinstance(event, Edited)]
         restore(means.overlay, edits, means.workspace.journal.text)
-        for event in own:
-            if isinstance(event, ReplyReceived):
-                meter.add(event.reply.usage.total, event.cost_usd or 0.0, known=event.cost_usd is not None)
-                meter.turns += 1
-            elif isinstance(event, Retrying | Compacted):
-                meter.add(event.usage.total, event.cost_usd or 0.0)
+        meter.turns = sum(isinstance(event, ReplyReceived) for event in own)
+        self._pay_again(own)
+        for session in means.workspace.journal.children(means.run.id):
+            self._pay_again([event for _, event in means.workspace.journal.of_session(session)])
         return [resumed]
+
+    def _pay_again(self, events: list[Durable]) -> None:
+        """Count what was paid before the cut; where a price is not known, the most that it may be."""
+        meter, model = self.means.run.meter, ""
+        for event in events:
+            if isinstance(event, TurnStarted):
+                model = event.model
+            if isinstance(event, ReplyReceived | Retrying | Compacted):
+                usage = event.reply.usage if isinstance(event, ReplyReceived) else event.usage
+                known = event.cost_usd is not None or not usage.total
+                bound = event.cost_usd or 0.0
+                if not known and model:
+                    bound = self.means.pool.get(model).bound_usd(usage)
+                meter.add(usage.total, bound, known=known)
 
     def _model_now(self, model: Model, own: list[Durable]) -> Model:
         """The model that was going on with the run when it was cut off."""
@@ -182,9 +196,7 @@ class Stages:
 
     def _given_by_children(self) -> Taint:
         journal = self.means.workspace.journal
-        keys = ("plan", *(f"validate-{number}" for number in range(VALIDATIONS_MAX + 1)))
-        found = [journal.child(self.means.run.id, key) for key in keys]
-        events = [[event for _, event in journal.of_session(each[0])] for each in found if each]
+        events = [[event for _, event in journal.of_session(each)] for each in journal.children(self.means.run.id)]
         return join(*(Conversation.of(each).taint for each in events))
 
 
@@ -201,24 +213,18 @@ async def compacted(means: Means, model: Model) -> Compacted:
     raise UsageError(f"{run.session} could not be made smaller.")
 
 
-def _own(events: list[Durable]) -> list[Durable]:
-    """The events of a session's newest run."""
-    starts = [at for at, event in enumerate(events) if isinstance(event, RunStarted)]
-    return events[starts[-1] :] if starts else []
-
-
 def _files(content: tuple[Text, ...]) -> tuple[str, ...]:
     """The files that a run is shown in its first message."""
     return tuple(dict.fromkeys(each.label.detail for each in content if each.label.source == "workspace"))
 
 
 def _by_validator(event: Durable) -> bool:
-    return isinstance(event, Said) and event.text.label == _VALIDATOR
+    return isinstance(event, Said) and event.text.label.detail == _VALIDATOR
 
 
 def _recall(frame: Frame, own: list[Durable]) -> None:
     """Find the answer of a run that had finished but was cut off before its proposal."""
-    passing = (TurnStarted, Resumed, RunEnded, Edited, Proposed)
+    passing = (TurnStarted, Resumed, RunEnded, Edited, Proposed, Failed)
     last = next((event for event in reversed(own) if not isinstance(event, passing)), None)
     exchange, plan = frame.conversation.exchange, frame.conversation.plan
     if not isinstance(last, ToolFinished) or exchange is None or exchange.open_calls:

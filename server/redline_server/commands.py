@@ -296,6 +296,7 @@ async def _fork(server: RedlineServer, args: ForkArguments) -> dict[str, str]:
 
 async def _compact(server: RedlineServer, args: SessionArguments) -> dict[str, Any]:
     workspace = server.runs.workspace(_root_of_session(server, args.sessionId))
+    server.runs.check_free(args.sessionId)
     event = await workspace.compact(args.sessionId, server.runs.config, server.runs.pool)
     return {"beforeTokens": event.before_tokens, "afterTokens": event.after_tokens, "passes": list(event.passes)}
 

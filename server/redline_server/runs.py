@@ -95,9 +95,7 @@ class Runs:
 
     def start(self, root: Path, task: Task, *, uri: str, session: str, confirm: str = "") -> Run:
         """Start a run and return at once; `confirm` is a question that the user must say yes to first."""
-        going = sum(1 for active in self._active.values() if active.task and not active.task.done())
-        if going >= RUNS_AT_ONCE_MAX:
-            raise UsageError(f"{going} runs are going on already.", hint="Wait for one, or cancel one.")
+        self.check_free(session)
         workspace = self.workspace(root)
         model = self.pool.get(self.model_name)
         if session and not workspace.journal.of_session(session):
@@ -114,10 +112,19 @@ class Runs:
         self._forget_old()
         return run
 
+    def check_free(self, session: str) -> None:
+        """Raise UsageError when too many runs are going on, or one in that session."""
+        going = [active.run for active in self._active.values() if active.task and not active.task.done()]
+        if len(going) >= RUNS_AT_ONCE_MAX:
+            raise UsageError(f"{len(going)} runs are going on already.", hint="Wait for one, or cancel one.")
+        if session and any(run.session == session for run in going):
+            raise UsageError(f"A run of {session} is going on.", hint="Steer it, wait for it, or cancel it.")
+
     def resume(self, root: Path, session: str) -> Run:
         """Go on with the run of a session that was cut off; raises UsageError when there is none."""
         workspace = self.workspace(root)
         row = workspace.cut_off(session)
+        self.check_free(row.session)
         run = workspace.resume(row, self.config)
         return self._go(run, Active(run, workspace, ""), self.pool.get(run.model))
 
@@ -160,6 +167,7 @@ class Runs:
             await events.aclose()  # lets the run write its end into the journal
         except Exception as error:
             logger.exception("A run failed")
+            await events.aclose()
             run.state, run.answer = "failed", f"Redline failed: {error}"
 
     async def _confirmed(self, active: Active) -> bool:

@@ -164,6 +164,9 @@ def test_an_export_comes_in_again_tainted_and_without_grants(folder):
     events = [event for _, event in ws.journal.of_session(made)]
     assert turns_of(events) == len(SCRIPT)
     assert not any(isinstance(event, GateDecided) for event in events)
+    for copy in (made, fork(ws.journal, run.session, 1)):
+        with pytest.raises(UsageError, match="No run here was cut off"):
+            ws.cut_off(copy)  # else a file's own calls would be carried out
     conversation = Conversation.of(events)
     assert conversation.taint.tainted
     assert {block.label.source for m in conversation.messages("x") for block in m.content if hasattr(block, "label")} <= {

@@ -104,6 +104,21 @@ def test_the_process_reads_what_may_be_read_and_nothing_else(folder):
     assert [(p["path"], p["line"], p["kind"]) for p in places] == [("shop/prices.py", 2, "method")]
 
 
+def test_a_file_with_another_name_outside_is_not_found(folder, tmp_path):
+    lay(folder, FILES)
+    outside = tmp_path / "outside.py"
+    outside.write_text("def launch_code_seven(): ...\n")
+    (folder / "linked.py").hardlink_to(outside)
+
+    async def question(index, overlay):
+        found = await index.find(Task("launch code seven"), overlay, keeper_of(folder), wait_s=20)
+        return [each.path for each in found], await index.over(overlay).definitions("launch_code_seven")
+
+    paths, places = ask(folder, question)
+    assert "linked.py" not in paths
+    assert places == []
+
+
 def test_it_sees_unsaved_and_edited_texts_and_only_what_changed_is_read_again(folder, monkeypatch):
     lay(folder, FILES)
 

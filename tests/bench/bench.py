@@ -168,13 +168,18 @@ def clock(argv):
 def prompt():
     """The fixed prompt in o200k tokens."""
     from redline_agent.context.tokens import count
+    from redline_agent.models.base import Capabilities
     from redline_agent.prompts.builder import build
-    from redline_agent.tools.registry import specs
+    from redline_agent.roles.roles import role
+    from redline_agent.tools.registry import by_name, specs
 
-    system = count("\n\n".join(part.text for part in build(specs(), {"folder": "project", "date": "2026-01-01"}).parts))
+    part = role("executor")
+    told = specs(by_name(part.tool_names(Capabilities())).values())
+    made = build(part, "standard", told, {"folder": "project", "date": "2026-01-01"})
+    system = count("\n\n".join(part.text for part in made.parts))
     tools = count(
         json.dumps(
-            [{"name": t.name, "description": t.description, "input_schema": t.schema} for t in specs()],
+            [{"name": t.name, "description": t.description, "input_schema": t.schema} for t in told],
             separators=(",", ":"),
         )
     )
@@ -182,7 +187,7 @@ def prompt():
         "the fixed prompt",
         f"{system + tools} tokens",
         f"system {system}, tools {tools}",
-        f"{(system + tools) / 2500:.2f}",
+        f"{(system + tools) / 3000:.2f}",
         "2500",
     )
 

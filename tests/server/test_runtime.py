@@ -51,6 +51,15 @@ def test_a_question_waits_for_its_answer(serve):
     assert client.ended(run)["answer"] == "as you like"
 
 
+def test_a_session_has_one_run_at_a_time(serve):
+    client = serve([call("ask_user", question="Well?"), finish("done")])
+    run = client.do("redline.run", {"instruction": "ask me"})
+    client.wait(lambda: state(client, run["runId"])["pending"], what="the question")
+    for command, more in (("redline.run", {"instruction": "and this"}), ("redline.compact", {})):
+        error = client.command(command, {"sessionId": run["sessionId"], **more})["error"]
+        assert "is going on" in error["message"]
+
+
 def test_a_session_is_forked_folded_and_gone_on_with(serve, folder):
     (folder / "long.py").write_text("value = 'some words that fill the line'\n" * 800)
     client = serve([*(call("read", path="long.py", start=n) for n in range(1, 8)), finish("read")])

@@ -133,6 +133,11 @@ class _Seen:
             return ""
         return escape_hidden(self.masks.masked(plain_line_ends(seen.file.text))) if seen else ""
 
+    def label(self, path: str) -> Label:
+        """Return the label of what is shown of a file; one of secrets that the user's settings open is marked."""
+        secret = self.keeper.decide(self.overlay.resolver.access("read", path)).secret
+        return Label(source="workspace", detail=path, secret=secret)
+
 
 def _excerpt(task: Task, seen: _Seen) -> list[Text]:
     """The selection, and the symbol that it is in where that is not much longer."""
@@ -148,7 +153,7 @@ def _excerpt(task: Task, seen: _Seen) -> list[Text]:
     if not shown.strip():
         return []
     text = framed("context", what=f"Around the selection in {task.file}", text=clip(shown, _EXCERPT_CHARS_MAX))
-    return [Text(text=text, label=Label(source="workspace", detail=task.file))]
+    return [Text(text=text, label=seen.label(task.file))]
 
 
 def _guidance(seen: _Seen) -> list[Text]:
@@ -156,7 +161,7 @@ def _guidance(seen: _Seen) -> list[Text]:
         text = seen.text(path)
         if text.strip():
             shown = framed("guidance", path=path, text=clip(text, _GUIDANCE_CHARS_MAX))
-            return [Text(text=shown, label=Label(source="workspace", detail=path))]
+            return [Text(text=shown, label=seen.label(path))]
     return []
 
 
@@ -192,8 +197,7 @@ def _excerpts(task: Task, found: list[Found], seen: _Seen) -> list[Text]:
             continue
         left -= len(shown)
         whole = "" if shown is text else " (parts)"
-        label = Label(source="workspace", detail=path)
-        out.append(Text(text=framed("context", what=f"{path}{whole}", text=shown), label=label))
+        out.append(Text(text=framed("context", what=f"{path}{whole}", text=shown), label=seen.label(path)))
     return out
 
 

@@ -1,7 +1,8 @@
 """The index as the runtime sees it: a process of its own that knows every file's words and symbols.
 
 It is started with the first run, kept while the server lives, and told of unsaved and edited texts with each question.
-What it may not read it never opens: it asks the same rule of secret files that the gate has.
+It never opens files of secrets, protected places or files with other names elsewhere, and what it finds goes through
+the gate again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from redline_agent.errors import ToolError
 from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.process import Helper, start_helper
-from redline_agent.safety.requests import Access
 from redline_agent.workspace.overlay import Overlay
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Index:
                   tuple((line, text) for line, text in each["symbols"]))
             for each in answer["files"]
         ]  # fmt: skip
-        return [each for each in files if keeper.allowed(Access("read", each.path))]
+        return [each for each in files if keeper.allowed(overlay.resolver.access("read", each.path))]
 
     def _done(self, late: asyncio.Task[dict[str, Any]]) -> None:
         self._late.discard(late)

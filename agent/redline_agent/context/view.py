@@ -67,6 +67,7 @@ class Conversation:
         self.summary: Text | None = None
         self.cleared: dict[str, str] = {}
         self.taint: Taint = CLEAN
+        self.taken: set[str] = set()
 
     @classmethod
     def of(cls, events: Iterable[Durable]) -> Conversation:
@@ -93,6 +94,7 @@ class Conversation:
                 self._seen([event.label])
             case ReplyReceived():
                 self.entries.append(Exchange(event.reply))
+                self.taken |= {call.id for call in event.reply.calls}
             case ToolFinished():
                 if self.exchange and event.result.call_id not in self.exchange.results:
                     self.exchange.results[event.result.call_id] = event.result
@@ -164,8 +166,10 @@ class Conversation:
     def _show(self, out: list[Message], exchange: Exchange, model: str) -> None:
         reply = exchange.reply
         content = [block for block in reply.content if not (isinstance(block, Thinking) and block.model != model)]
-        if reply.stop in ("max_tokens", "context_exceeded", "refusal"):
-            # What was cut or refused is shown without its calls: half a call is never carried out.
+        if reply.stop in ("context_exceeded", "refusal"):
+            return  # nobody answers what was refused, and another model is not to go on with it
+        if reply.stop == "max_tokens":
+            # What was cut is shown without its calls: half a call is never carried out.
             content = [block for block in content if not isinstance(block, ToolCall | Thinking)]
         content = [block for block in content if not (isinstance(block, Text) and not block.text.strip())]
         if not content:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from pydantic import ConfigDict
 
@@ -90,7 +90,11 @@ class McpTool(Tool[AnyInput]):
 
     def requests(self, arguments: AnyInput, context: ToolContext) -> Sequence[Request]:  # noqa: ARG002
         """Call this tool, as it is."""
-        return [Server(self._known.server, self._known.digest, self._known.name)]
+        return [self._request(arguments)]
+
+    def _request(self, arguments: AnyInput) -> Server:
+        told = json.dumps(arguments.model_dump(), sort_keys=True, ensure_ascii=False)
+        return Server(self._known.server, self._known.digest, self._known.name, told, self._connection.remote)
 
     def title(self, arguments: AnyInput) -> str:  # noqa: ARG002
         """Name server and tool."""
@@ -98,7 +102,7 @@ class McpTool(Tool[AnyInput]):
 
     async def run(self, arguments: AnyInput, context: ToolContext) -> Outcome:
         """Call it; a tool that failed is a result too, labelled like any."""
-        request = Server(self._known.server, self._known.digest, self._known.name)
+        request = self._request(arguments)
         context.permitted(request).spend(request)
         text, failed = await self._connection.call(self._known.name, arguments.model_dump())
         label = Label(source="mcp", detail=f"{self._known.server}: {one_line(self._known.name, 60)}")
@@ -111,8 +115,9 @@ class McpTool(Tool[AnyInput]):
 class Connection:
     """One server's session, owned by a task of its own: the SDK's scopes must be left where they were entered."""
 
-    def __init__(self, name: str, streams: Any, wire: Wire) -> None:
+    def __init__(self, name: str, streams: Any, wire: Wire, *, remote: bool) -> None:
         self.name = name
+        self.remote = remote
         self._streams = streams
         self._wire = wire
         self._session: Any = None
@@ -214,7 +219,16 @@ def _schema(given: Any) -> dict[str, Any] | None:
     """Return a tool's schema, None for one that is too large or no object's."""
     if not isinstance(given, dict) or given.get("type") != "object" or len(json.dumps(given)) > SCHEMA_CHARS_MAX:  # pyright: ignore[reportUnknownMemberType]
         return None
-    return {"properties": {}, "required": [], **given}  # pyright: ignore[reportUnknownVariableType]
+    return _plain({"properties": {}, "required": [], **given})
+
+
+def _plain(value: Any) -> Any:
+    """The same value, with what cannot be seen in its strings escaped: a server may say anything."""
+    if isinstance(value, str):
+        return escape_hidden(value)
+    if isinstance(value, dict):
+        return {escape_hidden(str(key)): _plain(each) for key, each in cast("dict[Any, Any]", value).items()}
+    return [_plain(each) for each in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def _text(block: Any) -> str:
@@ -236,45 +250,49 @@ class Servers:
     tools: dict[str, Tool[Any]] = field(default_factory=dict[str, Tool[Any]])
     notes: list[str] = field(default_factory=list[str])
     _open: list[Connection] = field(default_factory=list[Connection])
+    _benches: list[Workbench] = field(default_factory=list[Workbench])
 
     async def start(self, settings: Mapping[str, Mapping[str, Any]], keeper: Keeper, bench: Workbench) -> None:
         """Start each server that may be; one that cannot leaves a note."""
         for name, given in settings.items():
             try:
-                connection = await _connect(name, given, keeper, bench)
-                self._open.append(connection)
+                connection = await self._connect(name, given, keeper, bench)
                 for known in await connection.tools():
                     self.tools[known.full] = McpTool(known, connection)
             except RedlineError as error:
                 self.notes.append(f"MCP server {name}: {error.message}")
 
+    async def _connect(self, name: str, given: Mapping[str, Any], keeper: Keeper, bench: Workbench) -> Connection:
+        unknown = set(given) - _SETTINGS
+        if unknown or ("command" in given) == ("url" in given):
+            raise ConfigError(f"mcp.servers.{name} needs either command or url, and may have env or header_env.")
+        if find_spec("mcp") is None:  # told before anything starts
+            raise ConfigError("The MCP SDK is not installed.", hint="pip install 'redline-ls[mcp]'")
+        digest = hashlib.sha256(json.dumps(dict(given), sort_keys=True).encode()).hexdigest()
+        request = Server(name, digest)
+        permit, _ = await keeper.obtain(request)
+        wire = Wire()
+        if "url" in given:
+            permit.spend(request)
+            headers = {key: os.environ.get(str(var), "") for key, var in dict(given.get("header_env", {})).items()}
+            streams = http_streams(str(given["url"]), headers)
+        else:
+            command = given["command"]
+            if not isinstance(command, list) or not command:
+                raise ConfigError(f"mcp.servers.{name}.command must be a list of words.")
+            argv = tuple(str(word) for word in command)  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+            env = {str(key): str(value) for key, value in dict(given.get("env", {})).items()}
+            own = bench.beside(_NAME.sub("_", name))  # a live server shares no folder with the run's commands
+            self._benches.append(own)
+            streams = stdio_streams(await own.serve(request, permit, argv, env), wire)
+        connection = Connection(name, streams, wire, remote="url" in given)
+        self._open.append(connection)  # before it is open: a run that is cancelled meanwhile ends it
+        await connection.open()
+        return connection
+
     async def close(self) -> None:
         """End every server."""
         for connection in self._open:
             await connection.close()
-
-
-async def _connect(name: str, given: Mapping[str, Any], keeper: Keeper, bench: Workbench) -> Connection:
-    unknown = set(given) - _SETTINGS
-    if unknown or ("command" in given) == ("url" in given):
-        raise ConfigError(f"mcp.servers.{name} needs either command or url, and may have env or header_env.")
-    if find_spec("mcp") is None:  # told before anything starts
-        raise ConfigError("The MCP SDK is not installed.", hint="pip install 'redline-ls[mcp]'")
-    digest = hashlib.sha256(json.dumps(dict(given), sort_keys=True).encode()).hexdigest()
-    request = Server(name, digest)
-    permit, _ = await keeper.obtain(request)
-    wire = Wire()
-    if "url" in given:
-        permit.spend(request)
-        headers = {key: os.environ.get(str(var), "") for key, var in dict(given.get("header_env", {})).items()}
-        streams = http_streams(str(given["url"]), headers)
-    else:
-        command = given["command"]
-        if not isinstance(command, list) or not command:
-            raise ConfigError(f"mcp.servers.{name}.command must be a list of words.")
-        argv = tuple(str(word) for word in command)  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
-        env = {str(key): str(value) for key, value in dict(given.get("env", {})).items()}
-        streams = stdio_streams(await bench.serve(request, permit, argv, env), wire)
-    connection = Connection(name, streams, wire)
-    await connection.open()
-    return connection
+        for bench in self._benches:
+            await bench.close()

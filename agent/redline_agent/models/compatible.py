@@ -188,7 +188,7 @@ def _messages(message: Message, *, native: bool) -> list[dict[str, Any]]:
     calls = [block for block in message.content if isinstance(block, ToolCall)]
     if not native:
         if message.role == "assistant":
-            shown = [written(call) for call in calls if not call.id.endswith("-end")]
+            shown = [written(call) for call in calls if not (call.name == "finish" and "-end" in call.id)]
         else:
             shown = [f"Result: {as_sent(each)}" for each in results]
         text = "\n\n".join([*shown, *words] if message.role == "user" else [*words, *shown])

@@ -78,6 +78,8 @@ def layers(folder: str = "") -> tuple[Layer, ...]:
     if not folder:
         return built_in()
     path = Path(folder).expanduser()
+    if not path.is_absolute():  # else the folder that one happens to stand in would write the prompt
+        raise ConfigError(f"prompts.dir must be an absolute path, and {folder!r} is none.")
     if not path.is_dir():
         raise ConfigError(f"prompts.dir names {path}, which is no folder.")
     own: list[Layer] = []

@@ -54,7 +54,7 @@ def decide(request: Request, taint: Taint, rules: Rules, standing: Standing) -> 
         case Connect():
             decision = _on_connection(request, taint, rules)
         case Server():
-            decision = _on_server(request, rules, standing)
+            decision = _on_server(request, taint, rules, standing)
         case Apply():
             decision = _on_apply(request, rules)
     if decision.verdict == "allow" and (asked := _line(request, rules.ask)):
@@ -131,7 +131,9 @@ def _on_connection(request: Connect, taint: Taint, rules: Rules) -> Decision:
     return Decision("block", "network", "the network is off but for hosts that your settings allow")
 
 
-def _on_server(request: Server, rules: Rules, standing: Standing) -> Decision:
+def _on_server(request: Server, taint: Taint, rules: Rules, standing: Standing) -> Decision:
+    if request.remote and taint.tainted and taint.secret:
+        return Decision("block", "secret-and-tainted", _NO_WAY_OUT)
     if not standing.trusted:
         return Decision("block", "untrusted", "nothing of this folder runs before the user trusts it")
     if _granted(request, rules):

@@ -17,7 +17,7 @@ from redline_agent.safety.gate import NOBODY, Decision, Standing, decide
 from redline_agent.safety.labels import CLEAN, Taint
 from redline_agent.safety.permits import Permit, issue
 from redline_agent.safety.places import places
-from redline_agent.safety.requests import Access, Apply, Command, Connect, Request
+from redline_agent.safety.requests import Access, Apply, Command, Connect, Request, Server
 from redline_agent.safety.rules import Rules, built_in_rules
 from redline_agent.text import one_line
 
@@ -86,7 +86,9 @@ class Keeper:
             request = replace(request, place="protected")
         needs_standing = not isinstance(request, Access) or request.place != "workspace" or request.links > 1
         standing = self.standing() if needs_standing or self.rules.ask else Standing()
-        taint = self.taint() if isinstance(request, Command | Connect) else CLEAN  # the join of a whole history
+        taint = (
+            self.taint() if isinstance(request, Command | Connect | Server) else CLEAN
+        )  # the join of a whole history
         return decide(request, taint, self.rules, standing)
 
     def allowed(self, request: Request) -> bool:

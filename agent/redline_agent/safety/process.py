@@ -85,7 +85,7 @@ async def run_helper(
     except TimeoutError as error:
         raise ToolError(f"It took more than {timeout_s:g} s and was stopped.", hint="Narrow the task.") from error
     finally:
-        await _reaped(process)
+        await reaped(process)
 
 
 @cache
@@ -136,7 +136,7 @@ async def run_command(
         return Ran(code, output.kept(), stopped)
     finally:
         reading.cancel()
-        await _reaped(process, gently=start.supervised)
+        await reaped(process, gently=start.supervised)
         waiting.cancel()
 
 
@@ -184,7 +184,7 @@ async def _started(start: Start, *, own_errors: bool) -> asyncio.subprocess.Proc
         raise ToolError(f"{start.argv[0]} could not be started: {error}.", hint="Is it installed?") from error
 
 
-async def _reaped(process: asyncio.subprocess.Process, *, gently: bool = False) -> None:
+async def reaped(process: asyncio.subprocess.Process, *, gently: bool = False) -> None:
     """Kill the tree when it still runs, wait until it is gone, and let go of its pipes."""
     if process.returncode is None and gently:
         with contextlib.suppress(ProcessLookupError):
@@ -262,7 +262,7 @@ class Helper:
 
     async def stop(self) -> None:
         """End the process and its tree."""
-        await _reaped(self._process)
+        await reaped(self._process)
 
 
 async def start_helper(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Helper:

@@ -80,16 +80,23 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A tool server of the user's: started (`tool` is "") or called. `digest` is of its command, or of its tools."""
+    """A tool server of the user's: started (`tool` is "") or called. `digest` is of its command, or of its tools.
+
+    `arguments` are a call's, as JSON: an approval is for those; one for longer is for the tool as it is. `remote` is
+    one that is reached by HTTP.
+    """
 
     name: str
     digest: str
     tool: str = ""
+    arguments: str = ""
+    remote: bool = False
 
     def shown(self) -> str:
         """Return the one line that a person is asked about."""
         what = f"call {self.tool} of" if self.tool else "start"
-        return f"{what} the MCP server {self.name} (digest {self.digest[:12]})"
+        told = f" with {self.arguments}" if self.arguments else ""
+        return f"{what} the MCP server {self.name} (digest {self.digest[:12]}){told}"
 
     def grant_key(self) -> str:
         """Return what an approval for longer covers: the server or tool as it is now, not as it may become."""

@@ -46,7 +46,7 @@ class Definition(Tool[DefinitionInput]):
         if context.services.symbols is None:
             raise ToolError("There is no index of this folder.", hint="Use `search`.")
         found = await context.services.symbols.definitions(arguments.name, context.resolve(arguments.path))
-        found = [each for each in found if context.allowed("read", each["path"])]
+        found = [each for each in found if context.keeper.allowed(context.access("read", each["path"]))]
         lines: list[str] = []
         for each in found[:_SHOWN_MAX]:
             context.note(each["path"])

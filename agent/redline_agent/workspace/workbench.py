@@ -24,7 +24,7 @@ from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.masking import SecretIndex
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.places import places
-from redline_agent.safety.process import Ran, run_command, run_helper, start_server
+from redline_agent.safety.process import Ran, reaped, run_command, run_helper, start_server
 from redline_agent.safety.requests import Access, Command, Server, text_digest
 from redline_agent.safety.sandbox import cgroup
 from redline_agent.safety.sandbox.bubblewrap import MASKS_MAX, Bubblewrap
@@ -65,6 +65,7 @@ class Workbench:
         self._group = cgroup.Group()
         self._made = False
         self._serving: list[Opened] = []
+        self._processes: list[tuple[asyncio.subprocess.Process, bool]] = []
         self._env: dict[str, str] = {}
         self._laid: dict[str, bytes | None] = {}
         self._known: dict[str, Signature] = {}
@@ -162,19 +163,24 @@ class Workbench:
     async def serve(
         self, request: Server, permit: Permit, argv: tuple[str, ...], env: Mapping[str, str]
     ) -> asyncio.subprocess.Process:
-        """Start a tool server of the user's in the sandbox, with pipes; it ends with this workbench.
-
-        Raises ToolError where there is no sandbox: a server that could reach anything is not started.
-        """
+        """Start a tool server of the user's in the sandbox; it ends with this workbench. Raises ToolError."""
         await self.ready()
         if self.found.layer is None:
             raise ToolError("No sandbox holds here, so it is not started.", hint="See: redline doctor")
-        command = self.command("true", ".")
-        command = replace(command, argv=argv, env=tuple(sorted({**dict(command.env), **env}.items())))
+        plain = self.command("true", ".")
+        command = replace(plain, argv=argv, env=tuple(sorted({**dict(plain.env), **env}.items())))
         sight = await asyncio.to_thread(self._prepare, command)
         opened = Opened()
         self._serving.append(opened)
-        return await start_server(request, permit, start(self.found.layer, sight, command, opened, self._group))
+        begun = start(self.found.layer, sight, command, opened, self._group)
+        process = await start_server(request, permit, begun)
+        self._processes.append((process, begun.supervised))
+        return process
+
+    def beside(self, name: str) -> Workbench:
+        """Return a workbench over the same overlay with a scratch folder of its own."""
+        root = self._scratch.root
+        return Workbench(self._overlay, self._keeper, root.with_name(f"{root.name}-{name}"), found=self._found)
 
     @property
     def _networked(self) -> bool:
@@ -324,6 +330,8 @@ class Workbench:
 
     async def close(self) -> None:
         """Remove everything that commands left behind."""
+        for process, supervised in self._processes:
+            await reaped(process, gently=supervised)
         for opened in self._serving:
             opened.close()
         if self._made:
