@@ -28,7 +28,6 @@ CONTEXT_TOKENS_MAX = 120_000
 """When a conversation is made smaller, unless `context.tokens_max` or the model's window says less."""
 
 CHILDREN_AT_ONCE_MAX = 3
-REPLY_TOKENS_MAX = 16_000
 IDENTICAL_CALLS_MAX = 4
 CUT_REPLIES_MAX = 3
 """Replies in a row that ended at max_tokens before the run gives up."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from redline_agent import asking, calling
 from redline_agent.errors import ModelError
-from redline_agent.events import Event, ReplyReceived, Said, TurnStarted
+from redline_agent.events import Event, ReplyReceived, Said
 from redline_agent.frame import Frame
 from redline_agent.limits import CUT_REPLIES_MAX, PAUSES_MAX
 from redline_agent.messages import REDLINE, Label, Reply, Text
@@ -48,8 +48,7 @@ class Loop:
             frame.meter.turns += 1
             reply: Reply | None = None
             async for event in asking.ask(frame):
-                if not isinstance(event, TurnStarted) or event.turn == frame.meter.turns:
-                    yield event
+                yield event
                 if isinstance(event, ReplyReceived):
                     reply = event.reply
             assert reply is not None  # noqa: S101  ask ends in a reply or raises

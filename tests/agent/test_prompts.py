@@ -184,6 +184,12 @@ def test_what_is_planned_first_is_a_stated_rule(task, planned):
     assert bool(why_plan(task)) is planned
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "summariser"])
+def test_every_role_has_the_tool_that_it_ends_with(name):
+    assert role(name).ends_with in role(name).tool_names(Capabilities())
+    assert set(role(name).tool_names(Capabilities())) <= {tool.name for tool in TOOLS}
+
+
 def test_an_unknown_role_is_refused():
     with pytest.raises(UsageError, match="Roles: executor"):
         role("boss")

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from kit import call, carry_out, disk, finish, lay, proposed_text, results, workspace
+from kit import call, disk, finish, lay, proposed_text, results, workspace
 from redline_agent.config import Config
 from redline_agent.context.gather import Task
 from redline_agent.events import Planned, RunEnded, RunStarted
@@ -325,9 +325,3 @@ def test_the_summary_of_a_child_is_never_the_users_word(folder):
     _, events, _ = run(folder, model)
     (label,) = [e.result.label for e in events if e.type == "tool_result"][:1]
     assert label.source == "workspace"
-
-
-def test_carry_out_of_kit_is_quiet(folder):
-    lay(folder, FILES)
-    made, _ = asyncio.run(carry_out(workspace(folder), judge([EDIT_A, finish("x")]), "go"))
-    assert made.state == "proposed"

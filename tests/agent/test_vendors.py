@@ -112,9 +112,8 @@ def test_thinking_goes_back_byte_for_byte(play, wire):
     """Lesson 4."""
     if not wire.native:
         pytest.skip("the JSON dialect has no thinking")
-    thought = "q83vASN+/=="[:8]
     _, _, server = play([{"thought": "q83vASNF", **READ}, finish()])
-    assert wire.thoughts(server.requests[1]) == ["sig+/=" if wire.name == "anthropic" else "q83vASNF"], thought
+    assert wire.thoughts(server.requests[1]) == ["sig+/=" if wire.name == "anthropic" else "q83vASNF"]
 
 
 def test_another_models_thinking_is_left_out(play, wire, folder, monkeypatch):
@@ -158,7 +157,7 @@ def test_a_refusal_ends_cleanly(play, wire):
     assert run.answer
 
 
-def test_a_refusal_goes_on_with_the_second_model_where_one_is_set(play, wire, monkeypatch, tmp_path):
+def test_a_refusal_goes_on_with_the_second_model_where_one_is_set(play, folder, tmp_path):
     script = tmp_path / "second.json"
     script.write_text(json.dumps([finish("the second did it")]))
     run, events, _ = play(
@@ -166,13 +165,11 @@ def test_a_refusal_goes_on_with_the_second_model_where_one_is_set(play, wire, mo
         Config(validate="never", plan="never", fallback=f"scripted:{script}"),
     )
     assert (run.state, run.answer) == ("answered", "the second did it")
-    assert [event.model for event in events if isinstance(event, ModelChanged)] or any(
-        event.type == "model_changed" for event in workspace_events(run)
-    )
-
-
-def workspace_events(run):
-    return [ModelChanged(model=run.frame.model.name, why="")] if run.frame.model.name.startswith("scripted") else []
+    assert run.frame.model.name == f"scripted:{script}"
+    ws = workspace(folder)
+    assert [event.model for event in ws.journal.of_run(run.id) if isinstance(event, ModelChanged)] == [
+        f"scripted:{script}"
+    ]
 
 
 SUMMARY = [{"text": "Goal: to return two. Next step: go on."}]

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from redline_agent.errors import ToolError
 from redline_agent.safety.keeper import Keeper
@@ -37,12 +37,6 @@ class Found:
     tokens: int
     why: str
     symbols: tuple[tuple[int, str], ...]
-
-
-class Asking(Protocol):
-    """What a question needs to know of a task."""
-
-    instruction: str
 
 
 class Index:

@@ -20,7 +20,6 @@ _RESULT_CHARS, _TRANSCRIPT_CHARS = 600, 120_000
 _EDITS = frozenset(
     {"edit", "write", "move", "delete", "replace_symbol", "rename_symbol", "organise_imports", "fix_lint"}
 )
-HEADINGS = ("Goal", "Decisions", "Files", "Open questions", "Next step")
 
 
 def folded(conversation: Conversation, keep: int) -> list[Entry]:

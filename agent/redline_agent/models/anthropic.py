@@ -25,7 +25,7 @@ from redline_agent.messages import (
     as_sent,
 )
 from redline_agent.models.base import Piece, ReplyDone, Request, SystemPart, TextPiece, ToolSpec
-from redline_agent.models.catalog import capabilities_of, price_of
+from redline_agent.models.vendor import Vendor
 
 _STOPS: dict[str, Stop] = {
     "end_turn": "end_turn",
@@ -40,26 +40,12 @@ _RETRYABLE = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
 _TIMEOUT_S = 300.0
 
 
-class AnthropicModel:
+class AnthropicModel(Vendor):
     """One Claude model. Key and base URL come from the SDK's own environment variables."""
 
     def __init__(self, model: str) -> None:
-        self.name = f"anthropic:{model}"
-        self._model = model
-        self.capabilities = capabilities_of("anthropic", model)
-        self._price = price_of("anthropic", model)
+        super().__init__("anthropic", model)
         self._client: Any = None
-
-    async def ready(self) -> None:
-        """Be ready."""
-
-    def cost_usd(self, usage: Usage) -> float | None:
-        """Return the cost by the catalog's price."""
-        return self._price.cost_usd(usage)
-
-    def bound_usd(self, usage: Usage) -> float:
-        """Return the cost, for an unlisted model at the dearest price."""
-        return self._price.bound_usd(usage)
 
     async def close(self) -> None:
         """Close the SDK's connections."""

@@ -12,9 +12,6 @@ from redline_agent.messages import Usage
 from redline_agent.models.base import Capabilities, Model
 from redline_agent.models.names import catalog
 
-EXTRAS = {"openai": "openai", "compatible": "openai", "gemini": "gemini"}
-"""Which extra of the distribution brings a provider's SDK."""
-
 
 @dataclass(frozen=True, slots=True)
 class Price:
@@ -40,7 +37,6 @@ class Price:
         ) / 1e6
 
 
-FREE = Price(0.0, 0.0)
 UNKNOWN = Price(0.0, 0.0, known=False)
 
 

@@ -37,6 +37,7 @@ from redline_agent.models.catalog import UNKNOWN, Price, capabilities_of
 from redline_agent.models.dialect import STOPS, one_prompt, one_schema, parse_one, written
 from redline_agent.models.openai import arguments_of, sdk_of
 from redline_agent.models.openai_errors import raise_for
+from redline_agent.models.vendor import Vendor
 
 _TIMEOUT_S, _LOOK_S = 600.0, 5.0
 _SIZE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)b(?![a-z])", re.IGNORECASE)
@@ -56,7 +57,7 @@ def _small(billions: float) -> dict[str, Any]:
     return {**_SMALL, "output_tokens_max": 600} if billions <= TINY_BILLIONS else _SMALL
 
 
-class CompatibleModel:
+class CompatibleModel(Vendor):
     """One model of a compatible server. `given` is the user's entry: base_url, key_env, model, price, can."""
 
     def __init__(self, name: str, given: Mapping[str, Any] | None = None) -> None:
@@ -67,26 +68,22 @@ class CompatibleModel:
                 f"[compatible.{name}] has the unknown setting {min(unknown)!r}.",
                 hint=f"Known: {', '.join(sorted(_KEYS))}.",
             )
-        self.name = f"compatible:{name}"
-        self._model = str(given.get("model", name))
         self._base_url = str(given.get("base_url") or os.environ.get("OPENAI_BASE_URL", ""))
         self._key = os.environ.get(str(given.get("key_env", "OPENAI_API_KEY")), "") or "none"
         self._said: dict[str, Any] = dict(given.get("can", {}))
-        self._price = Price(**given["price"]) if "price" in given else UNKNOWN
         size = _SIZE.search(name)
         small = _small(float(size[1])) if size else {}
-        self.capabilities = capabilities_of("compatible", self._model, {**small, **self._said})
+        served = str(given.get("model", name))
+        super().__init__(
+            "compatible",
+            name,
+            capabilities=capabilities_of("compatible", served, {**small, **self._said}),
+            price=Price(**given["price"]) if "price" in given else UNKNOWN,
+        )
+        self._model = served
         self._client: Any = None
         self._asked = False
         self._ids = count(1)
-
-    def cost_usd(self, usage: Usage) -> float | None:
-        """Return the cost by the user's price, None when they gave none."""
-        return self._price.cost_usd(usage)
-
-    def bound_usd(self, usage: Usage) -> float:
-        """Return the cost by the user's price."""
-        return self._price.bound_usd(usage)
 
     async def close(self) -> None:
         """Close the SDK's connections."""

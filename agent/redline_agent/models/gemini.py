@@ -33,8 +33,8 @@ from redline_agent.messages import (
     as_sent,
 )
 from redline_agent.models.base import Piece, ReplyDone, Request, TextPiece
-from redline_agent.models.catalog import capabilities_of, price_of
 from redline_agent.models.dialect import for_gemini
+from redline_agent.models.vendor import Vendor
 
 _TIMEOUT_MS = 300_000
 _RETRYABLE = frozenset({408, 429, 500, 502, 503, 504})
@@ -45,28 +45,14 @@ _AGAIN = frozenset({"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED
 _BOX: contextvars.ContextVar[list[Any]] = contextvars.ContextVar("responses")
 
 
-class GeminiModel:
+class GeminiModel(Vendor):
     """One Gemini model. Key and base URL come from the SDK's own environment variables."""
 
     def __init__(self, model: str) -> None:
-        self.name = f"gemini:{model}"
-        self.capabilities = capabilities_of("gemini", model)
-        self._model = model
-        self._price = price_of("gemini", model)
+        super().__init__("gemini", model)
         self._client: Any = None
         self._http: Any = None
         self._ids = count(1)
-
-    async def ready(self) -> None:
-        """Be ready."""
-
-    def cost_usd(self, usage: Usage) -> float | None:
-        """Return the cost by the catalog's price, None when it is not listed."""
-        return self._price.cost_usd(usage)
-
-    def bound_usd(self, usage: Usage) -> float:
-        """Return the cost, for an unlisted model at the dearest price."""
-        return self._price.bound_usd(usage)
 
     async def close(self) -> None:
         """Close the SDK's connections."""

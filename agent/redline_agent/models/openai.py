@@ -28,9 +28,9 @@ from redline_agent.messages import (
     as_sent,
 )
 from redline_agent.models.base import Piece, ReplyDone, Request, TextPiece, ToolSpec
-from redline_agent.models.catalog import capabilities_of, price_of
 from redline_agent.models.dialect import strict, without_nulls
 from redline_agent.models.openai_errors import raise_coded, raise_for
+from redline_agent.models.vendor import Vendor
 
 _TIMEOUT_S = 300.0
 _WHO, _KEY = "OpenAI", "OPENAI_API_KEY"
@@ -48,26 +48,12 @@ def sdk_of(extra: str) -> Any:
     return openai
 
 
-class OpenAIModel:
+class OpenAIModel(Vendor):
     """One model of OpenAI's. Key and base URL come from the SDK's own environment variables."""
 
     def __init__(self, model: str) -> None:
-        self.name = f"openai:{model}"
-        self.capabilities = capabilities_of("openai", model)
-        self._model = model
-        self._price = price_of("openai", model)
+        super().__init__("openai", model)
         self._client: Any = None
-
-    async def ready(self) -> None:
-        """Be ready."""
-
-    def cost_usd(self, usage: Usage) -> float | None:
-        """Return the cost by the catalog's price, None when it is not listed."""
-        return self._price.cost_usd(usage)
-
-    def bound_usd(self, usage: Usage) -> float:
-        """Return the cost, for an unlisted model at the dearest price."""
-        return self._price.bound_usd(usage)
 
     async def close(self) -> None:
         """Close the SDK's connections."""

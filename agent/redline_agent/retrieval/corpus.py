@@ -12,7 +12,6 @@ from redline_agent.semantics.symbols import Symbol, symbols
 
 FILE_CHARS_MAX = 400_000
 """Of a longer file only the beginning is read: it is data more often than code."""
-_TEST = re.compile(r"(^|/)(tests?|testing|specs?|__tests__)/|(^|/)(test_|conftest)[^/]*$|[._](test|spec)\.[^/]*$")
 _DOC = re.compile(r"\.(rst|md|txt|adoc)$", re.IGNORECASE)
 
 
@@ -29,11 +28,6 @@ class File:
     fields: tuple[dict[str, int], dict[str, int], dict[str, int]]
     sizes: tuple[int, int, int]
     uses: frozenset[str]
-
-    @property
-    def is_test(self) -> bool:
-        """Whether it looks like a test."""
-        return bool(_TEST.search(self.path))
 
     @property
     def is_doc(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from redline_agent.errors import ToolError
+from redline_agent.limits import OUTPUT_CHARS_SHOWN
 from redline_agent.messages import Label
 from redline_agent.safety.requests import Command, Request
 from redline_agent.safety.sandbox.sight import COMMAND_S_MAX
@@ -67,7 +68,8 @@ class Run(Tool[RunInput]):
         where += _network(bench)
         text = f"{how}{where}{_changed(harvest)}\n{output.rstrip()}".rstrip()
         count = f", {plural(len(harvest.taken), 'file')} changed" if harvest.taken else ""
-        return Outcome(text, f"{shown}: {how}{count}", label=Label(source="command", detail=f"`{shown}`"))
+        label = Label(source="command", detail=f"`{shown}`")
+        return Outcome(text, f"{shown}: {how}{count}", label=label, chars_max=OUTPUT_CHARS_SHOWN)
 
 
 def _bench(context: ToolContext) -> Workbench:
