@@ -105,6 +105,11 @@ class OpenAI(Wire):
                           "content": [part]})  # fmt: skip
         for at, call in enumerate(entry.get("calls", [])):
             raw = call["raw"] if "raw" in call else json.dumps(call["args"])
+            if call["tool"] in ("apply_patch", "shell"):
+                body = {"apply_patch": "operation", "shell": "action"}[call["tool"]]
+                items.append({"type": f"{call['tool']}_call", "id": f"v_{number}_{at}", "status": "completed",
+                              "call_id": f"call_{number}_{at}", body: call["args"]})  # fmt: skip
+                continue
             items.append({"type": "function_call", "id": f"fc_{number}_{at}", "call_id": f"call_{number}_{at}",
                           "name": call["tool"], "arguments": raw, "status": "completed"})  # fmt: skip
         out += [{"type": "response.output_item.done", "output_index": n, "item": i} for n, i in enumerate(items)]

@@ -77,14 +77,14 @@ class Means:
     def fit(self, part: Role, model: Model) -> tuple[Prompt, dict[str, Tool[Any]]]:
         """Return a role's prompt and tools for a model; the prompt is kept in the journal."""
         small = model.capabilities.profile == "small"
-        names = part.tool_names(model.capabilities)
+        names = part.tool_names(model.capabilities, self.config.flags)
         known = by_name(names)
         tools = {name: known[name] for name in names} if small else known
         if part.name == "executor" and not small:
             tools |= self.outside.tools
         told = specs(tools.values())
         if small and self.run.shown:
-            told = narrowed(told, self.run.shown, self.overlay)
+            told = narrowed(told, self.run.shown, self.overlay, self.run.task.instruction)
         facts = {"folder": self.workspace.resolver.root.name, "date": datetime.now(UTC).date().isoformat()}
         prompt = build(part, model.capabilities.profile, told, facts, flags=self.config.flags,
                        folder=self.config.prompts_dir)  # fmt: skip

@@ -18,7 +18,10 @@ DETAIL = "summary of the conversation so far"
 _WORDS_MAX, _FILES_MAX, _LINES_MAX = 12, 60, 8
 _RESULT_CHARS, _TRANSCRIPT_CHARS = 600, 120_000
 _EDITS = frozenset(
-    {"edit", "write", "move", "delete", "replace_symbol", "rename_symbol", "organise_imports", "fix_lint"}
+    {
+        "edit", "write", "move", "delete", "replace_symbol", "rename_symbol", "organise_imports", "fix_lint",
+        "str_replace_based_edit_tool", "apply_patch",
+    }
 )
 
 

@@ -181,7 +181,10 @@ def _system(parts: tuple[SystemPart, ...]) -> list[dict[str, Any]]:
 
 
 def _tools(tools: tuple[ToolSpec, ...]) -> list[dict[str, Any]]:
-    return [{"name": tool.name, "description": tool.description, "input_schema": tool.schema} for tool in tools]
+    return [
+        {"name": tool.name, **(tool.vendor or {"description": tool.description, "input_schema": tool.schema})}
+        for tool in tools
+    ]
 
 
 def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from redline_agent.messages import Message, Reply, Usage
@@ -15,7 +15,8 @@ class Capabilities:
 
     `window` is in tokens. `caching` is "explicit" (breakpoints are set), "prefix" (the vendor finds it) or "none".
     `native_tools` is whether calls come as the vendor's own; else tools are one JSON schema. `judges` is whether it is
-    asked to plan, validate and summarise. `edits` is the edit dialect.
+    asked to plan, validate and summarise. `edits` is the edit dialect. `vendor_tools` names the vendor whose own tool types
+    it can be offered instead of ours.
     """
 
     window: int = 128_000
@@ -28,6 +29,7 @@ class Capabilities:
     profile: Literal["standard", "small"] = "standard"
     edits: Literal["search_replace", "symbol", "whole"] = "search_replace"
     judges: bool = True
+    vendor_tools: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,15 @@ class SystemPart:
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as the model sees it; `schema` is JSON Schema of an object."""
+    """A tool as the model sees it; `schema` is JSON Schema of an object.
+
+    `vendor` is what stands for both where it is a type of the vendor's own.
+    """
 
     name: str
     description: str
     schema: dict[str, Any]
+    vendor: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)

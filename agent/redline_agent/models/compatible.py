@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from redline_agent.errors import ConfigError, ModelError, StreamDropped
 from redline_agent.messages import (
     MODEL,
+    REDLINE,
     Block,
     Message,
     Reply,
@@ -167,15 +168,37 @@ class CompatibleModel(Vendor):
             made |= {"response_format": {"type": "json_schema", "json_schema": schema}, "temperature": _warmth(request)}
             if self.capabilities.edits == "symbol":
                 made["stop"] = list(STOPS)
-        messages = [each for message in request.messages for each in _messages(message, native=native)]
+        shown = request.messages if native else _without_failures(request.messages)
+        messages = [each for message in shown for each in _messages(message, native=native)]
         made["messages"] = [{"role": "system", "content": system}, *messages]
         return made
+
+
+WARMTH = 0.5
+_FAILED = "Your last reply failed."
 
 
 def _warmth(request: Request) -> float:
     """The temperature: none, until a call has failed; then a model that says the same again needs some."""
     last = request.messages[-1].content if request.messages else ()
-    return 0.3 if any(isinstance(block, ToolResult) and block.error for block in last) else 0.0
+    return WARMTH if any(isinstance(block, ToolResult) and block.error for block in last) else 0.0
+
+
+def _without_failures(messages: Sequence[Message]) -> list[Message]:
+    """Return the conversation with no failed try but in words: a small model that sees its own call makes it again."""
+    out: list[Message] = []
+    for message in messages:
+        results = [block for block in message.content if isinstance(block, ToolResult)]
+        if out and out[-1].role == "assistant" and results and all(block.error for block in results):
+            words = Text(text=f"{_FAILED} {results[0].text}\nTry another way.", label=REDLINE)
+            out[-1:] = [Message(role="user", content=(words, *(b for b in message.content if isinstance(b, Text))))]
+            if len(out) > 1 and out[-2].role == "user":
+                last = out.pop()
+                kept = [b for b in out[-1].content if not (isinstance(b, Text) and b.text.startswith(_FAILED))]
+                out[-1] = Message(role="user", content=(*kept, *last.content))
+        else:
+            out.append(message)
+    return out
 
 
 def _messages(message: Message, *, native: bool) -> list[dict[str, Any]]:

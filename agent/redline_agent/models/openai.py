@@ -10,7 +10,7 @@ leaves out.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from redline_agent.errors import ConfigError, StreamDropped
@@ -27,6 +27,7 @@ from redline_agent.messages import (
     Usage,
     as_sent,
 )
+from redline_agent.models import openai_tools as vendor_tools
 from redline_agent.models.base import Piece, ReplyDone, Request, TextPiece, ToolSpec
 from redline_agent.models.dialect import strict, without_nulls
 from redline_agent.models.openai_errors import raise_coded, raise_for
@@ -84,7 +85,7 @@ def body(model: str, request: Request) -> dict[str, Any]:
     made: dict[str, Any] = {
         "model": model,
         "instructions": "\n\n".join(part.text for part in request.system),
-        "input": [item for message in request.messages for item in _items(message)],
+        "input": _input(request),
         "max_output_tokens": request.output_tokens_max,
         "store": False,
         "include": ["reasoning.encrypted_content"],
@@ -96,6 +97,8 @@ def body(model: str, request: Request) -> dict[str, Any]:
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
+    if tool.vendor:
+        return dict(tool.vendor)
     return {
         "type": "function",
         "name": tool.name,
@@ -105,7 +108,15 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
     }
 
 
-def _items(message: Message) -> list[dict[str, Any]]:
+def _input(request: Request) -> list[dict[str, Any]]:
+    """The conversation as items; calls of the vendor's own tools, and their results, as items of their own kinds."""
+    own = {tool.name for tool in request.tools if tool.vendor}
+    calls = {block.id: block.name for message in request.messages for block in message.content
+             if isinstance(block, ToolCall) and block.name in own}  # fmt: skip
+    return [item for message in request.messages for item in _items(message, calls)]
+
+
+def _items(message: Message, own: Mapping[str, str]) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     for block in message.content:
         match block:
@@ -113,10 +124,14 @@ def _items(message: Message) -> list[dict[str, Any]]:
                 items.append({"role": message.role, "content": as_sent(block)})
             case Thinking():
                 items.append({key: value for key, value in block.data.items() if key not in ("id", "status")})
+            case ToolCall() if block.id in own:
+                items.append(vendor_tools.call_item(block))
             case ToolCall():
                 items.append({
                     "type": "function_call", "call_id": block.id, "name": block.name, "arguments": block.arguments,
                 })  # fmt: skip
+            case ToolResult() if block.call_id in own:
+                items.append(vendor_tools.result_item(own[block.call_id], block))
             case ToolResult():
                 items.append({"type": "function_call_output", "call_id": block.call_id, "output": as_sent(block)})
     return items
@@ -167,6 +182,8 @@ class Gathered:
                 self._content.append(
                     ToolCall(id=item.get("call_id") or "", name=item.get("name") or "", arguments=arguments)
                 )
+            case "apply_patch_call" | "shell_call":
+                self._content.append(vendor_tools.call_of(item))
             case "reasoning" if item.get("encrypted_content"):
                 self._content.append(Thinking(model=self._model, data=item))
             case _:

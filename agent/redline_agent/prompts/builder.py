@@ -174,7 +174,8 @@ def _digest(parts: tuple[SystemPart, ...], tools: tuple[ToolSpec, ...]) -> str:
     for part in parts:
         seen.update(part.text.encode())
     for tool in tools:
-        seen.update(f"{tool.name}{tool.description}{json.dumps(tool.schema, sort_keys=True)}".encode())
+        told, words = (tool.vendor, "") if tool.vendor else (tool.schema, tool.description)
+        seen.update(f"{tool.name}{words}{json.dumps(told, sort_keys=True)}".encode())
     return seen.hexdigest()[:16]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -18,6 +19,15 @@ EDITS: dict[str, tuple[str, ...]] = {
     "whole": ("write",),
 }
 """The tools of each edit dialect: what stands in a role for "@edits"."""
+VENDOR_TOOLS: dict[str, dict[str, str]] = {
+    "anthropic": {
+        **dict.fromkeys(("read", "list", "edit", "write"), "str_replace_based_edit_tool"),
+        "run": "bash",
+    },
+    "openai": {**dict.fromkeys(("edit", "write", "delete"), "apply_patch"), "run": "shell"},
+}
+"""With the flag `vendor_tools = "on"`: what a vendor's own types stand for."""
+VENDOR_FLAG = "vendor_tools"
 NAMES = ("executor", "planner", "validator", "explorer", "summariser")
 _LONG_WORDS, _ITEMS, _FILES = 60, 3, 3
 _ITEM = re.compile(r"^\s*(?:[-*]|\d+[.)])\s+\S", re.MULTILINE)
@@ -36,10 +46,13 @@ class Role:
     small_tools: tuple[str, ...] = ()
     turns_max: int = 0
 
-    def tool_names(self, capabilities: Capabilities) -> tuple[str, ...]:
-        """Return the role's tools for a model: its edit dialect's, and fewer for a small one."""
+    def tool_names(self, capabilities: Capabilities, flags: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        """Return the role's tools for a model: its edit dialect's, fewer for a small one, the vendor's own by a flag."""
         names = self.small_tools if capabilities.profile == "small" and self.small_tools else self.tools
-        return tuple(each for name in names for each in (EDITS[capabilities.edits] if name == "@edits" else (name,)))
+        wanted = (flags or {}).get(VENDOR_FLAG) == "on" and "@edits" in names
+        own = VENDOR_TOOLS.get(capabilities.vendor_tools, {}) if wanted else {}
+        every = [each for name in names for each in (EDITS[capabilities.edits] if name == "@edits" else (name,))]
+        return tuple(dict.fromkeys(own.get(name, name) for name in every))
 
 
 @cache

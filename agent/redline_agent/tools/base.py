@@ -220,6 +220,8 @@ class Tool(ABC, Generic[In]):
     streams: ClassVar[bool] = False
     once: ClassVar[bool] = False
     """Whether it reaches beyond the overlay: a call that was cut off is not made again by itself."""
+    vendor: ClassVar[Mapping[str, Any]] = {}
+    """The vendor's own type, where it is one: what such a model is told instead of description and schema."""
 
     def footprint(self, arguments: In, context: ToolContext) -> Footprint:  # noqa: ARG002
         """Return what the call reads and writes; unless a tool knows better it runs alone."""

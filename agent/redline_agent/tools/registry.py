@@ -7,8 +7,10 @@ from functools import cache
 from typing import Any
 
 from redline_agent.models.base import ToolSpec
+from redline_agent.tools.apply_patch import ApplyPatch
 from redline_agent.tools.ask_user import AskUser
 from redline_agent.tools.base import Tool
+from redline_agent.tools.bash import Bash
 from redline_agent.tools.definition import Definition
 from redline_agent.tools.delegate import Delegate
 from redline_agent.tools.delete import Delete
@@ -28,6 +30,8 @@ from redline_agent.tools.replace_symbol import ReplaceSymbol
 from redline_agent.tools.report import Report
 from redline_agent.tools.run import Run
 from redline_agent.tools.search import Search
+from redline_agent.tools.shell import Shell
+from redline_agent.tools.str_replace_based_edit_tool import TextEditor
 from redline_agent.tools.todo import Todo
 from redline_agent.tools.verdict import Verdict
 from redline_agent.tools.write import Write
@@ -35,7 +39,7 @@ from redline_agent.tools.write import Write
 TOOLS: tuple[Tool[Any], ...] = (
     Read(), List(), Search(), Outline(), Definition(), References(), Edit(), ReplaceSymbol(), Write(), Move(), Delete(),
     RenameSymbol(), OrganiseImports(), FixLint(), Run(), Todo(), Delegate(), AskUser(), ReadMore(), Finish(), Plan(),
-    Verdict(), Report(),
+    Verdict(), Report(), TextEditor(), Bash(), ApplyPatch(), Shell(),
 )  # fmt: skip
 
 
@@ -52,4 +56,4 @@ def specs(tools: Iterable[Tool[Any]]) -> tuple[ToolSpec, ...]:
 
 @cache
 def _spec(tool: Tool[Any]) -> ToolSpec:
-    return ToolSpec(tool.name, tool.description(), tool.schema())
+    return ToolSpec(tool.name, tool.description(), tool.schema(), dict(tool.vendor))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -64,6 +65,9 @@ class ReplaceSymbol(Tool[ReplaceSymbolInput]):
             why = "is not defined" if not matching else f"is defined {len(matching)} times"
             raise EditRefused(f"{arguments.symbol} {why} in {path}.", hint=f"Name one of: {names or 'none'}.")
         code = trimmed(arguments.code, path, matching[0].name)
+        if not re.search(rf"(?<!\w){re.escape(matching[0].name)}(?!\w)", code):
+            hint = "Give all of its code, with the line that names it."
+            raise EditRefused(f"The code does not define {matching[0].name}, so it would be gone.", hint=hint)
         new = replaced(text, matching[0], code)
         if new == text:
             hint = "Give the code as it is to become."

@@ -17,7 +17,7 @@ from redline_agent.text import one_line, plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 from redline_agent.workspace.workbench import Harvest, Workbench
 
-_SECONDS = 120.0
+SECONDS = 120.0
 _LEFT_SHOWN_MAX = 8
 
 
@@ -26,7 +26,7 @@ class RunInput(Input):
 
     command: str = Field(min_length=1, max_length=20_000)
     cwd: str = "."
-    seconds: float = Field(default=_SECONDS, gt=0, le=COMMAND_S_MAX)
+    seconds: float = Field(default=SECONDS, gt=0, le=COMMAND_S_MAX)
 
 
 class Run(Tool[RunInput]):
