@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from redline_agent.errors import RedlineError
+from redline_agent import live
+from redline_agent.errors import RedlineError, ReviewError
 from redline_agent.session import Workspace
 from redline_agent.workspace.applying import Write, accepted, write_files
 from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Proposal
@@ -18,7 +19,43 @@ def bulk(proposal: Proposal) -> list[str]:
 
 def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None:
     """Write accepted hunks and operations to the disk, all or nothing; raises WorkspaceError, StaleFile."""
-    wanted = set(ids)
+    ids = _by_an_editor(workspace, proposal, set(ids))
+    with workspace.lease():
+        if workspace.decided_elsewhere(proposal):
+            for review in proposal.files.values():
+                refresh(workspace, review)
+        _accept(workspace, proposal, set(ids))
+
+
+def _by_an_editor(workspace: Workspace, proposal: Proposal, ids: set[str]) -> set[str]:
+    """Have an editor that has one of the files open accept; returns what is left to write here.
+
+    Raises ReviewError when it did not.
+    """
+    paths = {item.path for item in proposal.items if item.id in ids}
+    for editor in live.others(workspace.journal.path):
+        answer = live.ask(editor, {"do": "open"}) or {}
+        opened = paths & set(answer.get("open", ()))
+        if not opened:
+            continue
+        done = live.ask(editor, {"do": "accept", "runId": proposal.run, "hunks": sorted(ids)})
+        if done is None or "error" in done:
+            why = done["error"] if done else "it did not answer"
+            raise ReviewError(f"{min(opened)} is open in an editor, which did not accept the change: {why}")
+        workspace.decided_elsewhere(proposal)
+        for review in proposal.files.values():
+            refresh(workspace, review)
+        for item in proposal.items:
+            if done.get("states", {}).get(item.id) == "accepted":
+                item.state = "accepted"  # in the editor's buffer; the disk has it when the user saves
+        left = sorted(ident for ident in ids if done.get("states", {}).get(ident) != "accepted")
+        if left:
+            raise ReviewError(f"The editor did not take {', '.join(left)}; look there.")
+        return set()
+    return ids
+
+
+def _accept(workspace: Workspace, proposal: Proposal, wanted: set[str]) -> None:
     writes: dict[str, Write] = {}
     taken: dict[str, list[str]] = {}
     for review in proposal.files.values():
@@ -30,7 +67,13 @@ def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None
     operations = [op for op in proposal.operations if op.id in wanted and op.state in OPEN]
     for op in operations:
         _plan(op, writes, proposal)
-    write_files(workspace.resolver, writes, accepted(workspace.resolver, writes))
+    items = [*(ident for hunks in taken.values() for ident in hunks), *(op.id for op in operations)]
+    token = workspace.accepting(proposal, items)
+    try:
+        write_files(workspace.resolver, writes, accepted(workspace.resolver, writes), token)
+    except RedlineError:
+        workspace.ended(proposal)
+        raise
     for path, hunks in taken.items():
         review = proposal.files[path]
         review.follow(review.sending(hunks))
@@ -38,8 +81,7 @@ def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None
         op.state = "accepted"
         if op.kind == "rename":
             proposal.renamed(op)
-    done = [item.id for item in proposal.items if item.id in wanted and item.state == "accepted"]
-    workspace.decided(proposal.run, proposal.session, "accepted", done)
+    workspace.ended(proposal)
 
 
 def _plan(op: FileOperation, writes: dict[str, Write], proposal: Proposal) -> None:
@@ -72,7 +114,8 @@ def pending_proposals(workspace: Workspace) -> list[Proposal]:
     for proposal in proposals:
         for review in proposal.files.values():
             refresh(workspace, review)
-    return proposals
+        workspace.settle(proposal)
+    return [proposal for proposal in proposals if proposal.open]
 
 
 def refresh(workspace: Workspace, review: FileReview) -> None:

@@ -180,8 +180,19 @@ class Proposed(Frozen):
     digest: str = ""
 
 
+class Accepting(Frozen):
+    """Accepted hunks or file operations are about to be carried out; a `decided` follows, unless the process dies.
+
+    `token` is in the names of files that are written beside their places.
+    """
+
+    type: Literal["accepting"] = "accepting"
+    hunks: tuple[str, ...]
+    token: str = ""
+
+
 class HunksDecided(Frozen):
-    """The user's decision on hunks or file operations."""
+    """The user's decision on hunks or file operations; "pending": they were to be accepted, and were not."""
 
     type: Literal["decided"] = "decided"
     state: str
@@ -242,6 +253,7 @@ Durable = (
     | Failed
     | Retrying
     | Proposed
+    | Accepting
     | HunksDecided
     | RunEnded
 )
@@ -264,6 +276,7 @@ DURABLE = (
     Failed,
     Retrying,
     Proposed,
+    Accepting,
     HunksDecided,
     RunEnded,
 )

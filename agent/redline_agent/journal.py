@@ -216,6 +216,19 @@ class Journal:
         """Every event of a run in order."""
         return [event for _, event in self._events("run = ?", run)]
 
+    def with_owner(self, kinds: Sequence[str], run: str = "") -> list[tuple[str, Durable, bool]]:
+        """Every event of some types (of one run), oldest first, with its run and whether its process still lives."""
+        marks = ", ".join("?" * len(kinds))
+        only, values = (" AND run = ?", (*kinds, run)) if run else ("", tuple(kinds))
+        rows = self.rows(f"SELECT run, body, owner FROM event WHERE type IN ({marks}){only} ORDER BY seq", values)  # noqa: S608
+        try:
+            return [
+                (name, self._with_raw(name, durable_adapter.validate_json(body)), _alive(int(owner)))
+                for name, body, owner in rows
+            ]
+        except ValidationError as error:
+            raise JournalError(f"The journal {self.path} has an event that cannot be read: {error}.") from error
+
     def of_type(self, kind: str) -> list[tuple[str, Durable]]:
         """Every event of one type, oldest first, each with its run's id."""
         return self._events("type = ?", kind)
@@ -239,7 +252,7 @@ class Journal:
             ).fetchall()
         decided: dict[str, set[str]] = {}
         for run, event in self.of_type("decided"):
-            if isinstance(event, HunksDecided):
+            if isinstance(event, HunksDecided) and event.state != "pending":
                 decided.setdefault(run, set()).add(event.state)
         return [_row(session, run, at, body, end, decided.get(run, set())) for session, run, at, body, end in rows]
 

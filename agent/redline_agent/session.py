@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 import tomllib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from redline_agent import decisions
 from redline_agent.children import Means, People, Words, nobody_there
 from redline_agent.config import Config, state_dir, tighten
 from redline_agent.context.estimate import PAIRS_MAX, Calibration, Pair, calibrate
@@ -22,12 +25,12 @@ from redline_agent.context.gather import Task, task_of
 from redline_agent.context.index import Index
 from redline_agent.errors import JournalError, LimitReached, RedlineError, UsageError
 from redline_agent.events import (
+    Accepting,
     Compacted,
     Event,
     HunksDecided,
     OutcomeState,
     Planned,
-    Proposed,
     ReplyReceived,
     RunEnded,
     RunStarted,
@@ -50,9 +53,9 @@ from redline_agent.stages import Stages, compacted
 from redline_agent.text import one_line, split_lines
 from redline_agent.tools.base import Symbols
 from redline_agent.workspace.hunks import Origin
+from redline_agent.workspace.lease import lease_of, leased
 from redline_agent.workspace.overlay import Buffers, Overlay
 from redline_agent.workspace.proposal import Proposal
-from redline_agent.workspace.stored import load
 from redline_agent.workspace.workbench import Workbench
 
 RESUMABLE = ("interrupted", "cancelled", "failed", "limit")
@@ -261,14 +264,32 @@ class Workspace:
 
     def proposals(self) -> list[Proposal]:
         """Return every proposal of the journal that still has something open, oldest first, decisions applied."""
-        found: dict[str, Proposal] = {}
-        for run_id, event in self.journal.of_type("proposed"):
-            if isinstance(event, Proposed) and event.proposal:
-                found[run_id] = load(event.proposal)
-        for run_id, event in self.journal.of_type("decided"):
-            if isinstance(event, HunksDecided) and run_id in found:
-                _apply_decision(found[run_id], event)
-        return [proposal for proposal in found.values() if proposal.open]
+        return [proposal for proposal in decisions.proposals(self.journal).values() if proposal.open]
+
+    def accepting(self, proposal: Proposal, items: Sequence[str]) -> str:
+        """Write down what is about to be accepted, so that a crash can be told from what was done; returns a token."""
+        token = secrets.token_hex(6)
+        proposal.tokens |= dict.fromkeys(items, token)
+        self.journal.append(proposal.session, proposal.run, Accepting(hunks=tuple(items), token=token))
+        return token
+
+    def settle(self, proposal: Proposal) -> None:
+        """Find out what a process that died in mid-accept left of it, and write that down."""
+        for state, items in decisions.settle(proposal, self.resolver).items():
+            self.decided(proposal.run, proposal.session, state, items)
+
+    def ended(self, proposal: Proposal) -> None:
+        """Write down which accepts have ended, and how."""
+        for state, items in decisions.ended(proposal, self.resolver).items():
+            self.decided(proposal.run, proposal.session, state, items)
+
+    def lease(self) -> AbstractContextManager[object]:
+        """Return the right to decide over this folder, for one process at a time; raises ReviewError after 10 s."""
+        return leased(lease_of(self.journal.path))
+
+    def decided_elsewhere(self, proposal: Proposal) -> list[str]:
+        """Take over what another process decided on a proposal's open items since; returns their ids."""
+        return decisions.take_over(proposal, decisions.states(self.journal, proposal.run))
 
 
 def own_settings(resolver: Resolver) -> dict[str, Any]:
@@ -277,28 +298,6 @@ def own_settings(resolver: Resolver) -> dict[str, Any]:
         return tomllib.loads((resolver.read_bytes(".redline/config.toml") or b"").decode("utf-8"))
     except (RedlineError, ValueError):
         return {}
-
-
-def _apply_decision(proposal: Proposal, event: HunksDecided) -> None:
-    """Bring a loaded proposal to where the decision left it; accepted hunks are in the text from then on."""
-    taken = set(event.hunks)
-    for review in proposal.files.values():
-        ids = [hunk.id for hunk in review.hunks if hunk.id in taken]
-        if event.state == "accepted" and ids:
-            review.follow(review.sending(ids))
-        elif event.state == "undone" and ids:
-            review.follow(review.reverting(ids))
-        for hunk in review.hunks:
-            if hunk.id in taken:
-                hunk.state = event.state  # pyright: ignore[reportAttributeAccessIssue]  the journal's own word
-    for operation in proposal.operations:
-        if operation.id in taken and operation.kind == "rename":
-            if event.state == "accepted":
-                proposal.renamed(operation)
-            elif event.state == "undone":
-                proposal.renamed(replace(operation, path=operation.new_path, new_path=operation.path))
-        if operation.id in taken:
-            operation.state = event.state  # pyright: ignore[reportAttributeAccessIssue]  as above
 
 
 def _remove_directive(task: Task, overlay: Overlay, keeper: Keeper) -> None:

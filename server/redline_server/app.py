@@ -22,7 +22,7 @@ from redline_agent.config import Config, state_dir
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.models.names import default_model
 from redline_agent.version import VERSION
-from redline_agent.workspace.proposal import FileOperation, Hunk
+from redline_agent.workspace.proposal import OPEN, FileOperation, Hunk
 
 from redline_server import convert, settings, transport, wiring
 from redline_server.accepting import Acceptor
@@ -33,6 +33,7 @@ from redline_server.review import Entry, Reviews
 from redline_server.shown import write_read_only
 
 if TYPE_CHECKING:
+    from redline_server.neighbours import Neighbours
     from redline_server.questions import Pending
     from redline_server.runs import Runs
 
@@ -65,6 +66,7 @@ class RedlineServer(LanguageServer):
         self._published: dict[Path, str] = {}
         self._republishing = False
         self._warm = False
+        self._neighbours: Neighbours | None = None
         self._told_ignored = False
         wiring.register(self)
 
@@ -101,6 +103,8 @@ class RedlineServer(LanguageServer):
         """Cancel runs, close journals."""
         for task in list(self._tasks):
             task.cancel()
+        if self._neighbours is not None:
+            await self._neighbours.leave()
         if self._runs is not None:
             await self._runs.close()
 
@@ -146,6 +150,10 @@ class RedlineServer(LanguageServer):
         await asyncio.sleep(WARM_UP_S)
         await asyncio.to_thread(_import_heavy)
         self.runs.warm(self.roots())
+        from redline_server.neighbours import Neighbours  # its half of the program is there by now
+
+        self._neighbours = Neighbours(self)
+        await self._neighbours.meet()
 
     def changed(self, params: lsp.DidChangeTextDocumentParams) -> None:
         """Take a change in and let the pending hunks follow it."""
@@ -179,7 +187,15 @@ class RedlineServer(LanguageServer):
     def refresh_reviews(self, path: Path | None = None) -> None:
         """Bring the proposals to the text of now, and show what changed."""
         for entry in self.reviews.refresh(path):
+            if entry.proposal.tokens:  # an echo that came late
+                self.runs.workspace(entry.root).ended(entry.proposal)
             self.entry_changed(entry)
+
+    def entry_of(self, run: str) -> Entry:
+        """Return a run's proposal, from the journal where this process does not have it; raises ReviewError."""
+        for root in self.roots() if run not in self.reviews.entries else []:
+            self.runs.restore(root, run)
+        return self.reviews.get(run)
 
     def entry_changed(self, entry: Entry) -> None:
         """Show a proposal as it is now: diagnostics, lenses, our own notification."""
@@ -216,13 +232,25 @@ class RedlineServer(LanguageServer):
         versions = {path: document.version for path, document in opened.items() if document}
         return convert.proposal_json(entry.proposal, entry.root, versions, self.documents.encoding)
 
-    async def accept(self, entry: Entry, items: Iterable[Hunk | FileOperation]) -> None:
-        """Accept items and put the outcome into the journal."""
-        items = list(items)
+    def accept_soon(self, entry: Entry, items: list[Hunk | FileOperation]) -> None:
+        """Accept items in the background; they are seen to be applied from now on."""
+        entry.proposal.claimed |= {item.id for item in items}
+        self.in_background(self.accept(entry, items))
+
+    async def accept(self, entry: Entry, items: list[Hunk | FileOperation]) -> None:
+        """Accept items and put the outcome into the journal; raises ReviewError when another process is at it."""
+        from redline_agent.workspace.lease import lease_of, leased_here  # with the first accept
+
+        workspace = self.runs.workspace(entry.root)
         try:
-            await self.acceptor.accept(entry, items)
+            async with leased_here(lease_of(workspace.journal.path)):
+                if workspace.decided_elsewhere(entry.proposal):
+                    self.refresh_reviews()
+                workspace.accepting(entry.proposal, [item.id for item in items if item.state in OPEN])
+                await self.acceptor.accept(entry, items)
         finally:
-            self._decided(entry, "accepted", [item for item in items if item.state == "accepted"])
+            entry.proposal.claimed -= {item.id for item in items}
+            workspace.ended(entry.proposal)
         unsure = [item.id for item in items if item.state == "unconfirmed"]
         if unsure:
             self.client.show(

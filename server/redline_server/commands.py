@@ -191,7 +191,7 @@ async def _accept(server: RedlineServer, args: DecideArguments) -> dict[str, Any
     needs = entry.proposal.needs(item.id for item in items)
     if needs:
         server.client.show(f"Redline: what you accept needs {', '.join(needs[:5])} too.")
-    server.in_background(server.accept(entry, items))
+    server.accept_soon(entry, items)
     return {"accepting": [item.id for item in items], "skipped": skipped, "needs": needs}
 
 
@@ -203,6 +203,7 @@ async def _reject(server: RedlineServer, args: DecideArguments) -> dict[str, Any
 
 
 async def _revert_run(server: RedlineServer, args: RunId) -> dict[str, Any]:
+    server.entry_of(args.runId)
     server.refresh_reviews()
     entry = server.reviews.get(args.runId)
     done = [item for item in entry.proposal.items if item.state == "accepted"]

@@ -138,13 +138,13 @@ def proposal_json(proposal: Proposal, root: Path, versions: dict[str, int], enco
                 "origin": hunk.origin.as_json(),
                 "dependsOn": list(hunk.depends_on),
                 **({"badge": hunk.badge} if hunk.badge else {}),
-                "state": hunk.state,
+                "state": proposal.state_of(hunk),
                 "proof": [_proof_json(item) for item in proposal.proof_of(hunk.path)],
             }
             for review in proposal.files.values()
             for hunk in review.hunks
         ],
-        "fileOperations": [operation_json(op, root) for op in proposal.operations],
+        "fileOperations": [{**operation_json(op, root), "state": proposal.state_of(op)} for op in proposal.operations],
         "proof": [_proof_json(item) for item in proposal.proof],
     }
 
@@ -155,7 +155,6 @@ def operation_json(op: FileOperation, root: Path) -> dict[str, Any]:
         "id": op.id,
         "kind": op.kind,
         "uri": uri_of(root / op.path),
-        "state": op.state,
         "reason": op.reason,
     }
     if op.new_path:

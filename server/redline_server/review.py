@@ -135,13 +135,13 @@ class Reviews:
             )
         if isinstance(wanted, str):
             if to_accept:
-                return [item for item in proposal.items if item.state == "pending" and not item.badge]
-            return [item for item in proposal.items if item.state in (SHOWN | OPEN) - {"applying"}]
+                return [item for item in proposal.items if proposal.state_of(item) == "pending" and not item.badge]
+            return [item for item in proposal.items if proposal.state_of(item) in (SHOWN | OPEN) - {"applying"}]
         by_id = {item.id: item for item in proposal.items}
         for ident in wanted:
             if ident not in by_id:
                 raise ReviewError(f"The proposal of {run} has no hunk {ident!r}.")
-            _check_state(by_id[ident], to_accept=to_accept)
+            _check_state(proposal.state_of(by_id[ident]), ident, to_accept=to_accept)
         return [by_id[ident] for ident in dict.fromkeys(wanted)]
 
 
@@ -155,11 +155,11 @@ _WHY = {
 }
 
 
-def _check_state(item: Hunk | FileOperation, *, to_accept: bool) -> None:
+def _check_state(state: str, ident: str, *, to_accept: bool) -> None:
     allowed = OPEN if to_accept else SHOWN | OPEN
-    if item.state not in allowed or (not to_accept and item.state == "applying"):
+    if state not in allowed or (not to_accept and state == "applying"):
         verb = "accepted" if to_accept else "rejected"
-        raise ReviewError(f"{item.id} cannot be {verb}: {_WHY.get(item.state, item.state)}.")
+        raise ReviewError(f"{ident} cannot be {verb}: {_WHY.get(state, state)}.")
 
 
 def _signature(path: Path) -> tuple[int, int] | None:

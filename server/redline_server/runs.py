@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lsprotocol import types as lsp
+from redline_agent import decisions
 from redline_agent.config import Config, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.context.index import Index
@@ -84,6 +85,15 @@ class Runs:
             buffers = FolderBuffers(self._documents, root)
             self._workspaces[root] = Workspace(root, journal, buffers, Index(root))
         return self._workspaces[root]
+
+    def restore(self, root: Path, run: str = "") -> None:
+        """Take in proposals that an earlier process, or another one, made: those that are open, or one run's."""
+        workspace = self.workspace(root)
+        for ident, proposal in decisions.proposals(workspace.journal, run).items():
+            if ident not in self._reviews.entries and (run or proposal.open):
+                self._reviews.add(proposal, workspace.resolver)
+                self._reviews.refresh()
+                workspace.settle(proposal)
 
     def warm(self, roots: list[Path]) -> None:
         """Begin to index the folders, where the model is one that is shown what the index finds."""

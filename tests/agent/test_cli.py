@@ -101,10 +101,10 @@ import sys
 from pathlib import Path
 import redline_agent.workspace.applying as applying
 put = applying._put
-def failing(resolver, path, data, mode):
+def failing(resolver, path, data, *rest):
     if path == "z/b.py" and data == b"":
         raise OSError(28, "No space left on device", path)
-    put(resolver, path, data, mode)
+    put(resolver, path, data, *rest)
 applying._put = failing
 from redline_server.__main__ import main
 sys.exit(main(["run", "remove unused", "--accept", "--folder", {str(folder)!r}]))

@@ -92,7 +92,9 @@ def test_what_claudes_editor_refuses_says_why(play):
 
 @pytest.mark.parametrize("wire", [CLAUDE, OPENAI], ids=["anthropic", "openai"])
 def test_a_command_of_the_vendors_shape_meets_the_same_gate(play, wire):
-    command = call("bash", command="echo hi > made.txt") if wire is CLAUDE else call("shell", commands=["echo hi > made.txt"])
+    command = (
+        call("bash", command="echo hi > made.txt") if wire is CLAUDE else call("shell", commands=["echo hi > made.txt"])
+    )
     run, server = play(wire, [command, finish()])
     shown = str(server.requests[1])
     assert "trust" in shown.lower()
@@ -102,7 +104,9 @@ def test_a_command_of_the_vendors_shape_meets_the_same_gate(play, wire):
 @pytest.mark.parametrize("wire", [CLAUDE, OPENAI], ids=["anthropic", "openai"])
 def test_a_command_of_the_vendors_shape_runs_in_the_sandbox(play, wire):
     script = ["echo hi > made.txt", "false"]
-    command = call("bash", command="\n".join(script)) if wire is CLAUDE else call("shell", commands=script, timeout_ms=60_000)
+    command = (
+        call("bash", command="\n".join(script)) if wire is CLAUDE else call("shell", commands=script, timeout_ms=60_000)
+    )
     run, server = play(wire, [command, finish()], trusted=True)
     assert [op.path for op in run.proposal.operations] == ["made.txt"]
     if wire is OPENAI:

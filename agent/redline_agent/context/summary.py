@@ -19,8 +19,16 @@ _WORDS_MAX, _FILES_MAX, _LINES_MAX = 12, 60, 8
 _RESULT_CHARS, _TRANSCRIPT_CHARS = 600, 120_000
 _EDITS = frozenset(
     {
-        "edit", "write", "move", "delete", "replace_symbol", "rename_symbol", "organise_imports", "fix_lint",
-        "str_replace_based_edit_tool", "apply_patch",
+        "edit",
+        "write",
+        "move",
+        "delete",
+        "replace_symbol",
+        "rename_symbol",
+        "organise_imports",
+        "fix_lint",
+        "str_replace_based_edit_tool",
+        "apply_patch",
     }
 )
 

@@ -15,7 +15,8 @@ _EXIT = re.compile(r"exit code (-?\d+)")
 def call_of(item: dict[str, Any]) -> ToolCall:
     """Return the call of an `apply_patch_call` or `shell_call` item: its operation or action is the arguments."""
     name = str(item["type"]).removesuffix("_call")
-    arguments = {key: value for key, value in (item.get(_BODY[name]) or {}).items() if value is not None}
+    body: dict[str, Any] = item.get(_BODY[name]) or {}
+    arguments = {key: value for key, value in body.items() if value is not None}
     return ToolCall(id=item.get("call_id") or "", name=name, arguments=json.dumps(arguments, ensure_ascii=False))
 
 

@@ -47,7 +47,7 @@ class Role:
     turns_max: int = 0
 
     def tool_names(self, capabilities: Capabilities, flags: Mapping[str, str] | None = None) -> tuple[str, ...]:
-        """Return the role's tools for a model: its edit dialect's, fewer for a small one, the vendor's own by a flag."""
+        """Return the role's tools for a model: its edit dialect's, fewer for a small one, the vendor's by a flag."""
         names = self.small_tools if capabilities.profile == "small" and self.small_tools else self.tools
         wanted = (flags or {}).get(VENDOR_FLAG) == "on" and "@edits" in names
         own = VENDOR_TOOLS.get(capabilities.vendor_tools, {}) if wanted else {}

@@ -17,7 +17,7 @@ from redline_agent.workspace.patches import created, patched
 
 
 class ApplyPatchInput(Input):
-    """The vendor's operation; `diff` is in its V4A form: "@@ anchor" lines, then lines that begin with " ", "-" or "+"."""
+    """The vendor's operation; `diff` has "@@ anchor" lines, then lines that begin with " ", "-" or "+" (V4A)."""
 
     type: Literal["create_file", "update_file", "delete_file"]
     path: str

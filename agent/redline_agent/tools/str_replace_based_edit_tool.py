@@ -1,4 +1,4 @@
-"""Claude's own text editor, by the vendor's name and arguments, over Redline's tools: `read`, `list`, `edit`, `write`."""
+"""Claude's own text editor, by the vendor's name and arguments, over Redline's `read`, `list`, `edit` and `write`."""
 
 from __future__ import annotations
 

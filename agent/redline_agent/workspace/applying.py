@@ -9,10 +9,10 @@ import contextlib
 import os
 import secrets
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from redline_agent.errors import StaleFile, WorkspaceError
 from redline_agent.safety.beneath import BY_HANDLE, folder_beneath
@@ -44,8 +44,12 @@ def _request(writes: Mapping[str, Write]) -> Apply:
     return Apply(tuple((path, bytes_digest(w.before), bytes_digest(w.after)) for path, w in sorted(writes.items())))
 
 
-def write_files(resolver: Resolver, writes: Mapping[str, Write], permit: Permit) -> None:
-    """Carry out all writes, or none; raises PermitRefused, StaleFile when a file is not as expected, WorkspaceError."""
+def write_files(resolver: Resolver, writes: Mapping[str, Write], permit: Permit, token: str = "") -> None:
+    """Carry out all writes, or none; raises PermitRefused, StaleFile when a file is not as expected, WorkspaceError.
+
+    `token` is what the names of files beside their places are made of, so that a crash's can be found (`sweep`).
+    """
+    token = token or secrets.token_hex(6)
     permit.spend(_request(writes))
     for path, write in writes.items():
         if resolver.read_bytes(path) != write.before:
@@ -55,12 +59,12 @@ def write_files(resolver: Resolver, writes: Mapping[str, Write], permit: Permit)
     path = ""
     try:
         for path, write in sorted(writes.items(), key=lambda item: item[1].after is None):  # deletions last
-            _put(resolver, path, write.after, modes[path])
+            _put(resolver, path, write.after, modes[path], token)
             done.append(path)
     except (OSError, WorkspaceError) as error:
         for undone in reversed(done):
             with contextlib.suppress(OSError, WorkspaceError):
-                _put(resolver, undone, writes[undone].before, modes[undone])
+                _put(resolver, undone, writes[undone].before, modes[undone], token)
         reason = (error.strerror or error) if isinstance(error, OSError) else error.message
         raise WorkspaceError(
             f"Nothing was changed: {getattr(error, 'filename', None) or path} could not be written ({reason}).",
@@ -72,24 +76,27 @@ def _mode(place: Path) -> int | None:
     return stat.S_IMODE(place.stat().st_mode) if place.exists() else None
 
 
-def _put(resolver: Resolver, path: str, data: bytes | None, mode: int | None) -> None:
+def _put(resolver: Resolver, path: str, data: bytes | None, mode: int | None, token: str) -> None:
     """Write or remove one file: a new one beside it, moved over it, in a folder that was reached through no link."""
     place = resolver.place(path)
     if data is not None and place.exists() and mode is not None and not (mode & 0o222 and os.access(place, os.W_OK)):
         raise PermissionError(13, "it is read-only", str(place))
     bits = 0o644 & ~_umask() if mode is None else mode
     if not BY_HANDLE:
-        _put_by_name(place, data, bits)
+        _put_by_name(place, data, bits, token)
         return
     *folders, name = path.split("/")
     with folder_beneath(resolver.root, folders, create=data is not None) as folder:
         if data is None:
             os.unlink(name, dir_fd=folder)
             return
-        beside = f".redline-{secrets.token_hex(6)}.tmp"
+        beside = _beside(token)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside, dir_fd=folder)  # of a process that died
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
         try:
-            _fill(handle, data)
+            with os.fdopen(handle, "wb") as file:
+                _fill(file, data)
             os.chmod(beside, bits, dir_fd=folder)
             os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
@@ -98,27 +105,39 @@ def _put(resolver: Resolver, path: str, data: bytes | None, mode: int | None) ->
             raise
 
 
-def _put_by_name(place: Path, data: bytes | None, bits: int) -> None:
+def _beside(token: str) -> str:
+    return f".redline-{token}.tmp"
+
+
+def sweep(resolver: Resolver, path: str, token: str) -> None:
+    """Remove what a process that died in mid-write left beside a file's place."""
+    if token and path:
+        place = resolver.place(path)
+        (place.parent / _beside(token)).unlink(missing_ok=True)
+
+
+def _put_by_name(place: Path, data: bytes | None, bits: int, token: str) -> None:
     if data is None:
         place.unlink()
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=place.parent, prefix=".redline-", suffix=".tmp")
+    beside = place.parent / _beside(token)
+    beside.unlink(missing_ok=True)
     try:
-        _fill(handle, data)
-        Path(name).chmod(bits)
-        Path(name).replace(place)
+        with beside.open("xb") as file:
+            _fill(file, data)
+        beside.chmod(bits)
+        beside.replace(place)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            beside.unlink()
         raise
 
 
-def _fill(handle: int, data: bytes) -> None:
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _fill(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _umask() -> int:

@@ -1,8 +1,8 @@
 """Patches without line numbers (the V4A form of OpenAI's models): where each part goes, or a refusal. Pure.
 
 A part is context (" "), lines that go ("-") and lines that come ("+"), beneath anchors ("@@ " and a line above it). It
-goes where `matching` finds its old lines, once. An anchor is one line; the next one, and the part, are looked for in the
-block that it begins, then in all that follows. A part with no old lines goes right after its anchor.
+goes where `matching` finds its old lines, once. An anchor is one line; the next one, and the part, are looked for in
+the block that it begins, then in all that follows. A part with no old lines goes right after its anchor.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def patched(text: str, diff: str) -> str:
 
 
 def _parts(diff: str) -> list[_Part]:
-    parts, part = [], _Part()
+    parts: list[_Part] = []
+    part = _Part()
     for number, line in enumerate(diff.removesuffix("\n").split("\n"), 1):
         if line.startswith(("*** Begin", "*** End Patch", "*** Update")):
             continue
@@ -67,7 +68,8 @@ def _parts(diff: str) -> list[_Part]:
             part.new += [] if line[:1] == "-" else [line[1:]]
         else:
             raise EditRefused(
-                f"Line {number} of the patch begins with {line[0]!r}.", hint='Begin each line with " ", "-", "+" or "@@".'
+                f"Line {number} of the patch begins with {line[0]!r}.",
+                hint='Begin each line with " ", "-", "+" or "@@".',
             )
     return [*parts, part] if part else parts
 

@@ -158,6 +158,10 @@ class FileReview:
         self._restate(lines)
         return before != [(hunk.state, hunk.start, hunk.end) for hunk in self.hunks]
 
+    def look(self) -> None:
+        """Say of each hunk anew what its lines are."""
+        self._restate(split_lines(self.file.text))
+
     def recognises(self, text: str) -> bool:
         """Whether a text is the echo, or the undo, of an accept."""
         version = digest(text)
@@ -273,6 +277,10 @@ class Proposal:
     proof: list[ProofItem]
     notes: list[str] = field(default_factory=list[str])
     revision: int = 1
+    tokens: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Accepts that a process began and did not end, by item."""
+    claimed: set[str] = field(default_factory=set[str], repr=False)
+    """Items whose accept waits for its turn."""
 
     @property
     def hunks(self) -> list[Hunk]:
@@ -283,6 +291,10 @@ class Proposal:
     def items(self) -> list[Hunk | FileOperation]:
         """All that can be decided on."""
         return [*self.hunks, *self.operations]
+
+    def state_of(self, item: Hunk | FileOperation) -> State:
+        """Return an item's state as it is shown: what waits for its turn to be applied is `applying`."""
+        return "applying" if item.id in self.claimed and item.state in OPEN else item.state
 
     @property
     def open(self) -> bool:

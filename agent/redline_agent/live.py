@@ -1,0 +1,129 @@
+"""How processes of one user that work on the same folder reach each other: a socket each, in a folder of theirs alone.
+
+A message is one line of JSON, and so is its answer. A server tells which files its editor has open, and accepts hunks
+there for a terminal, so that nobody writes beneath an open buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import socket
+import stat
+import struct
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from redline_agent.errors import RedlineError
+
+ANSWER_S_MAX = 15.0
+LINE_BYTES_MAX = 1_000_000
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+ABLE = hasattr(socket, "AF_UNIX") and sys.platform != "win32"
+
+
+def meeting_place(journal: Path) -> Path:
+    """Return the folder of the sockets of those who work with a journal, 0700 and the user's; raises OSError.
+
+    It has a short name of its own, since a socket's is limited to about 100 bytes.
+    """
+    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    top = base / f"redline-{os.getuid()}"
+    for folder in (top, top / hashlib.sha256(str(journal).encode()).hexdigest()[:16]):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise PermissionError(13, "it is not the user's alone", str(folder))
+    return top / hashlib.sha256(str(journal).encode()).hexdigest()[:16]
+
+
+class Ear:
+    """One process's socket: answers each message by a handler."""
+
+    def __init__(self, journal: Path, handler: Handler) -> None:
+        self._journal = journal
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+        self._path: Path | None = None
+
+    async def open(self) -> None:
+        """Begin to listen; where that cannot be, nobody reaches this process, and that is all."""
+        if not ABLE:
+            return
+        with suppress(OSError):
+            path = meeting_place(self._journal) / f"{os.getpid()}.sock"
+            path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._meet, path, limit=LINE_BYTES_MAX)
+            path.chmod(0o600)
+            self._path = path
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if _peer(writer.get_extra_info("socket")) in (os.getuid(), None):
+                async with asyncio.timeout(ANSWER_S_MAX):
+                    line = await reader.readline()
+                    writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+                    await writer.drain()
+        except (OSError, ValueError, TimeoutError):
+            pass  # who asked has gone, or sent too much
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            message = json.loads(line)
+            if not isinstance(message, dict):
+                return {"error": "A message is one JSON object."}
+            return await self._handler(cast("dict[str, Any]", message))
+        except (ValueError, RedlineError) as error:
+            return {"error": str(error)}
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.close()
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink()
+
+
+def _peer(connection: Any) -> int | None:
+    """The user at the other end, None where the system does not say."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+def others(journal: Path) -> list[Path]:
+    """Return the sockets of other processes over the same journal; those of dead ones are removed."""
+    if not ABLE:
+        return []
+    try:
+        return [path for path in sorted(meeting_place(journal).glob("*.sock")) if path.stem != str(os.getpid())]
+    except OSError:
+        return []
+
+
+def ask(path: Path, message: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the answer of a process; None when it is dead or does not answer."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(ANSWER_S_MAX)
+            connection.connect(str(path))
+            connection.sendall(json.dumps(message).encode() + b"\n")
+            with connection.makefile("rb") as answers:
+                answer = json.loads(answers.readline(LINE_BYTES_MAX))
+    except ConnectionRefusedError:
+        with suppress(OSError):
+            path.unlink()
+        return None
+    except (OSError, ValueError):
+        return None
+    return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None

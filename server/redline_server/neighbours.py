@@ -1,0 +1,60 @@
+"""What this server shares with other processes of the user over the same folder: what earlier ones proposed, and the
+accepts that a terminal asks for. Imported a little after the first document.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redline_agent.errors import RedlineError
+from redline_agent.live import Ear
+
+if TYPE_CHECKING:
+    from redline_server.app import RedlineServer
+
+
+class Neighbours:
+    """The sockets of this server, one for each workspace folder."""
+
+    def __init__(self, server: RedlineServer) -> None:
+        self._server = server
+        self._ears: list[Ear] = []
+
+    async def meet(self) -> None:
+        """Take in what nobody has decided on yet, and let terminals reach this server."""
+        server = self._server
+        for root in server.roots():
+            try:
+                workspace = server.runs.workspace(root)
+                server.runs.restore(root)
+            except RedlineError as error:
+                server.client.show(f"Redline: {error}", error=True)
+                continue
+            ear = Ear(workspace.journal.path, partial(self._answer, root))
+            self._ears.append(ear)
+            await ear.open()
+        server.refresh_reviews()
+        for entry in server.reviews.entries.values():
+            server.entry_changed(entry)
+
+    async def _answer(self, root: Path, message: dict[str, Any]) -> dict[str, Any]:
+        server = self._server
+        match message:
+            case {"do": "open"}:
+                paths = [each.path for each in server.documents.all() if each.path.is_relative_to(root)]
+                return {"open": [path.relative_to(root).as_posix() for path in paths]}
+            case {"do": "accept", "runId": str(run), "hunks": list()}:
+                server.runs.restore(root, run)
+                wanted = [str(each) for each in message["hunks"]]
+                items = server.reviews.select(run, wanted, None, to_accept=True)
+                await server.accept(server.reviews.get(run), items)
+                return {"states": {item.id: item.state for item in items}}
+            case _:
+                return {"error": "There is no such request."}
+
+    async def leave(self) -> None:
+        """Close the sockets."""
+        for ear in self._ears:
+            await ear.close()

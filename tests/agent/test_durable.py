@@ -1,0 +1,122 @@
+"""Accepting by a process that dies at any step: each file is all old or all new, and the journal knows which."""
+
+import os
+
+import pytest
+from kit import call, finish, lay, play, workspace
+from redline_agent import deciding
+from redline_agent.deciding import pending_proposals
+from redline_agent.errors import ReviewError
+from redline_agent.workspace import applying
+from redline_agent.workspace.lease import lease_of, leased
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked to be killed")
+
+
+def changed(text):
+    return text.replace("x = 1", "x = 2")
+
+
+def proposed(folder, count):
+    files = {f"f{n:02}.py": f"# {n}\nx = 1\n" for n in range(count)}
+    lay(folder, {**files, "gone.py": "old\n", "from.py": "kept\n"})
+    edits = [call("edit", path=path, old="x = 1", new="x = 2") for path in files]
+    more = [call("write", path="made.py", content="new\n"), call("delete", path="gone.py"),
+            call("move", path="from.py", to="to.py")]  # fmt: skip
+    run, _, _ = play(folder, [{"calls": [c for one in (*edits, *more) for c in one["calls"]]}, finish()])
+    return run.proposal, files
+
+
+def killed(folder, step):
+    """Accept everything in another process, which dies at a step (a write, a move into place, an entry in the journal);
+    returns whether it got so far.
+    """
+    child = os.fork()
+    if child == 0:
+        left = [step]
+
+        def counted(function):
+            def wrapped(*args, **kwargs):
+                left[0] -= 1
+                if left[0] < 0:
+                    os._exit(9)
+                return function(*args, **kwargs)
+
+            return wrapped
+
+        ws = workspace(folder)
+        (proposal,) = pending_proposals(ws)
+        applying._fill = counted(applying._fill)
+        applying._put = counted(applying._put)
+        applying.os.replace = counted(os.replace)
+        ws.journal.append = counted(ws.journal.append)
+        try:
+            deciding.accept(ws, proposal, [item.id for item in proposal.items])
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def check(folder, files):
+    """After a restart: each file all old or all new, the states say which, nothing lies about, and it can go on."""
+    ws = workspace(folder)
+    found = pending_proposals(ws)
+    states = {item.path: item.state for proposal in found for item in proposal.items}
+    for path, old in files.items():
+        now = (folder / path).read_text()
+        assert now in (old, changed(old))
+        if found:
+            assert states[path] == ("accepted" if now != old else "pending"), path
+    assert not list(folder.rglob(".redline-*"))
+    assert (folder / "from.py").exists() != (folder / "to.py").exists() or not found or states["from.py"] == "pending"
+    again = {item.path: item.state for proposal in pending_proposals(workspace(folder)) for item in proposal.items}
+    assert again == states
+    for proposal in found:
+        deciding.accept(ws, proposal, [item.id for item in proposal.items if item.state == "pending"])
+    assert all((folder / path).read_text() == changed(old) for path, old in files.items())
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_killed_at_every_step_of_an_accept(tmp_path, count):
+    step, went_on = 0, True
+    while went_on:
+        folder = tmp_path / str(step) / "ws"
+        folder.mkdir(parents=True)
+        _, files = proposed(folder, count)
+        went_on = killed(folder, step)
+        check(folder, files)
+        step += 1
+    assert step > 3 * count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", range(0, 160, 13))
+def test_killed_in_an_accept_of_fifty_files(tmp_path, step):
+    folder = tmp_path / "ws"
+    folder.mkdir()
+    _, files = proposed(folder, 50)
+    killed(folder, step)
+    check(folder, files)
+
+
+def test_what_another_process_decided_is_not_done_twice(folder):
+    proposal, files = proposed(folder, 2)
+    mine, theirs = workspace(folder), workspace(folder)
+    (other,) = pending_proposals(theirs)
+    deciding.accept(theirs, other, ["h1"])
+    deciding.reject(theirs, other, ["h2"])
+    deciding.accept(mine, proposal, ["h1", "h2"])
+    assert {h.id: h.state for h in proposal.hunks} == {"h1": "accepted", "h2": "rejected"}
+    assert (folder / "f00.py").read_text() == changed(files["f00.py"])
+    assert (folder / "f01.py").read_text() == files["f01.py"]
+
+
+def test_one_decides_at_a_time(folder, monkeypatch):
+    proposal, files = proposed(folder, 1)
+    ws = workspace(folder)
+    monkeypatch.setattr("redline_agent.session.leased", lambda path: leased(path, 0.05))
+    with leased(lease_of(ws.journal.path)), pytest.raises(ReviewError, match="Another editor or terminal"):
+        deciding.accept(ws, proposal, ["h1"])
+    assert (folder / "f00.py").read_text() == files["f00.py"]
+    deciding.accept(ws, proposal, ["h1"])
+    assert (folder / "f00.py").read_text() == changed(files["f00.py"])

@@ -1,0 +1,113 @@
+"""Proposals that outlive their server, and decisions that several processes share."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from kit import lay
+from raw_client import RawClient
+
+FILES = {
+    "a.py": "import os\nimport sys\n\n\ndef foo(x):\n    return x\n\n\nprint(foo(1), sys.argv)\n",
+    "b.py": "from a import foo\n\nprint(foo(2))\n",
+}
+
+
+@pytest.fixture
+def left(folder):
+    """A folder with a pending proposal that an earlier server made; its run."""
+    lay(folder, FILES)
+    with RawClient(folder) as client:
+        client.initialize(folder)
+        uri = client.open(folder / "a.py")
+        run = client.run("rename foo to bar; remove unused", uri=uri)
+        assert run["state"] == "proposed"
+        return run["runId"]
+
+
+def start(client, folder, *opened):
+    client.initialize(folder)
+    uris = [client.open(folder / path, text) for path, text in opened]
+    client.wait(lambda: client.do("redline.proposals"), what="the proposals of before")
+    return uris
+
+
+def settled(client, run):
+    def done():
+        states = client.states(run)
+        return states if "applying" not in states.values() else None
+
+    return client.wait(done, what="the accept")
+
+
+def test_a_proposal_is_there_again_after_a_restart(folder, left):
+    with RawClient(folder) as client:
+        (uri,) = start(client, folder, ("a.py", None))
+        states = client.states(left)
+        assert set(states.values()) == {"pending"}
+        client.do("redline.accept", {"runId": left, "hunks": list(states)})
+        assert set(settled(client, left).values()) == {"accepted"}
+        assert client.documents[uri][1] == "import sys\n\n\ndef bar(x):\n    return x\n\n\nprint(bar(1), sys.argv)\n"
+    with RawClient(folder) as client:
+        client.initialize(folder)
+        client.open(folder / "a.py")
+        assert client.do("redline.proposals") == []
+
+
+def test_it_is_rebased_onto_what_the_files_have_become(folder, left):
+    (folder / "a.py").write_text("# a new first line\n" + FILES["a.py"].replace("print(foo(1)", "print(foo(3)"))
+    with RawClient(folder) as client:
+        (uri,) = start(client, folder, ("a.py", None))
+        hunks = {h["id"]: h for h in client.proposal(left)["hunks"] if h["uri"] == uri}
+        by_text = {h["oldText"]: h for h in hunks.values()}
+        assert by_text["def foo(x):\n"]["state"] == "pending"
+        assert by_text["def foo(x):\n"]["range"]["start"]["line"] == 5
+        assert by_text["print(foo(1), sys.argv)\n"]["state"] == "conflicted"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+def test_killed_after_the_edit_was_sent_it_knows_that_the_editor_has_it(folder, left):
+    with RawClient(folder, left=("workspace/applyEdit",)) as client:
+        (uri,) = start(client, folder, ("a.py", None))
+        client.do("redline.accept", {"runId": left, "hunks": ["h1"]})
+        client.wait(lambda: [r for r in client.requests if r["method"] == "workspace/applyEdit"], what="the edit")
+        os.kill(client.process.pid, signal.SIGKILL)
+        client.process.wait(10)
+    text = FILES["a.py"].removeprefix("import os\n")
+    with RawClient(folder) as client:
+        start(client, folder, ("a.py", text))
+        client.wait(lambda: client.states(left)["h1"] == "accepted" or None, what="the hunk to be known")
+    with RawClient(folder) as client:
+        start(client, folder, ("a.py", FILES["a.py"]))  # the editor went down as well, its buffer unsaved
+        client.wait(lambda: client.states(left)["h1"] in ("undone", "pending") or None, what="the hunk to be back")
+
+
+def redline(folder, *args):
+    return subprocess.run(
+        [sys.executable, "-m", "redline_server", *args],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "REDLINE_STATE_DIR": str(folder.parent / "state"), "REDLINE_CONFIG": ""},
+    )
+
+
+def test_a_terminals_accept_goes_through_the_editor_that_has_the_file_open(folder):
+    lay(folder, FILES)
+    with RawClient(folder) as client:
+        client.initialize(folder)
+        uri = client.open(folder / "a.py")
+        client.replace(uri, FILES["a.py"] + "# typed, not saved\n")
+        client.run("explain this", uri=uri)  # the server is up, whatever comes of it
+        done = client.wait(lambda: _try(folder), timeout=60, what="the terminal")
+        assert done.returncode == 0, done.stderr
+        client.wait(lambda: "import os" not in client.documents[uri][1] or None, what="the edit")
+        assert client.documents[uri][1].endswith("# typed, not saved\n")
+        assert (folder / "a.py").read_text() == FILES["a.py"]
+
+
+def _try(folder):
+    return redline(folder, "run", "remove unused", "a.py", "--accept")
