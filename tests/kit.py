@@ -40,6 +40,7 @@ async def carry_out(
         events = [event async for event in ws.carry_out(run, model)]
     finally:
         await model.close()
+        await ws.servers.close()
     return run, events
 
 

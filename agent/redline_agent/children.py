@@ -26,6 +26,7 @@ from redline_agent.models.base import Model
 from redline_agent.models.names import light_model
 from redline_agent.models.pool import Pool
 from redline_agent.prompts.builder import Prompt, build
+from redline_agent.proof.prove import Prover
 from redline_agent.roles.roles import Role, role
 from redline_agent.safety.approvals import Asker, nobody
 from redline_agent.safety.keeper import Keeper
@@ -69,6 +70,7 @@ class Means:
     overlay: Overlay
     keeper: Keeper
     bench: Workbench
+    prover: Prover
     outside: Servers = field(default_factory=Servers)
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHILDREN_AT_ONCE_MAX))
 

@@ -20,10 +20,11 @@ _APP = "redline"
 
 KNOWN = frozenset({
     "model", "limits", "permissions", "fallback", "plan", "validate", "roles", "flags", "prompts", "context",
-    "compatible", "mcp",
+    "compatible", "mcp", "proof",
 })  # fmt: skip
 ROLES = ("executor", "planner", "validator", "explorer", "summariser")
 CONTEXT_TOKENS_LEAST = 2_000
+PROOF_S_MAX = 600
 KINDS = ("run", "read", "write", "net", "mcp")
 _LINE = re.compile(r"\s*(?:" + "|".join(KINDS) + r"):\s*\S.*")
 
@@ -56,6 +57,9 @@ class Config:
     roles: Mapping[str, str] = field(default_factory=dict[str, str])
     flags: Mapping[str, str] = field(default_factory=dict[str, str])
     prompts_dir: str = ""
+    proof_tests: str = "affected"
+    proof_seconds: float = 60.0
+    proof_servers: tuple[str, ...] = ("auto",)
     context_tokens_max: int = 0
     compatible: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     mcp: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
@@ -94,6 +98,7 @@ def merge(config: Config, data: Mapping[str, Any], where: str) -> Config:
         )
     lines = _permissions(data.get("permissions", {}), where)
     joined = Permissions(*(getattr(config.permissions, name) + lines[name] for name in ("allow", "ask", "deny")))
+    tests, seconds, servers = _proof(config, _mapping(data, "proof", where, {"tests", "seconds", "servers"}), where)
     roles = _tables(data, "roles", where)
     wrong = [name for name in roles if name not in ROLES or set(roles[name]) != {"model"}]
     if wrong:
@@ -109,6 +114,9 @@ def merge(config: Config, data: Mapping[str, Any], where: str) -> Config:
         roles={**config.roles, **{name: str(table["model"]) for name, table in roles.items()}},
         flags={**config.flags, **{name: str(value) for name, value in _mapping(data, "flags", where).items()}},
         prompts_dir=_text(_mapping(data, "prompts", where, {"dir"}), "dir", config.prompts_dir, where),
+        proof_tests=tests,
+        proof_seconds=seconds,
+        proof_servers=servers,
         context_tokens_max=_tokens(data, config.context_tokens_max, where),
         compatible={**config.compatible, **_tables(data, "compatible", where)},
         mcp={**config.mcp, **_tables(_mapping(data, "mcp", where, {"servers"}), "servers", where)},
@@ -143,6 +151,18 @@ def _choice(data: Mapping[str, Any], name: str, before: str, choices: tuple[str,
     if value not in choices:
         raise ConfigError(f"{where}: {name} is {value!r}; it may be {', '.join(choices)}.")
     return value
+
+
+def _proof(config: Config, table: Mapping[str, Any], where: str) -> tuple[str, float, tuple[str, ...]]:
+    """Read the `proof` table: which tests, for how long, which language servers."""
+    seconds = table.get("seconds", config.proof_seconds)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= PROOF_S_MAX:
+        raise ConfigError(f"{where}: proof.seconds must be a number above 0 and at most {PROOF_S_MAX}.")
+    servers = table.get("servers", config.proof_servers)
+    names = (servers,) if isinstance(servers, str) else tuple(cast("list[Any]", servers))
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f'{where}: proof.servers must be "auto", "off", or a list of names.')
+    return _text(table, "tests", config.proof_tests, f"{where}: proof"), float(seconds), names
 
 
 def _tokens(data: Mapping[str, Any], before: int, where: str) -> int:

@@ -89,8 +89,7 @@ async def run_task(workspace: Workspace, run: Run, pool: Pool, wish: Wish, conso
     finally:
         await model.close()
         await pool.close()
-        if workspace.index:
-            await workspace.index.close()
+        await workspace.close()
     assert ended is not None  # noqa: S101  carry_out always ends in one
     code = _EXITS.get(ended.state, EXIT_FAILED)
     decided: dict[str, str] = {}

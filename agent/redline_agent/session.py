@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 import secrets
 import tomllib
 from collections import deque
@@ -43,6 +44,8 @@ from redline_agent.limits import Meter
 from redline_agent.models.base import Model
 from redline_agent.models.names import default_model
 from redline_agent.models.pool import Pool
+from redline_agent.proof.prove import Prover, Wishes
+from redline_agent.proof.servers import Servers
 from redline_agent.safety.approvals import Asker, Memory, nobody
 from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.paths import Resolver
@@ -119,6 +122,7 @@ class Workspace:
         self.masks = Masks()
         self.memory = Memory(state_dir() / "permissions.json")
         self.rules: Rules = built_in_rules()
+        self.servers = Servers(state_dir() / "scratch" / f"servers-{os.getpid()}-{secrets.token_hex(4)}")
         self._pairs: dict[str, deque[Pair]] = {}
 
     @property
@@ -204,7 +208,8 @@ class Workspace:
         overlay = Overlay(self.resolver, self.buffers)
         keeper = Keeper(self.rules, self.resolver.root, run.id, run.session, self.memory, people.leave)
         bench = Workbench(overlay, keeper, state_dir() / "scratch" / run.id)
-        means = Means(self, run, run.config, people, pool, overlay, keeper, bench)
+        means = Means(self, run, run.config, people, pool, overlay, keeper, bench,
+                      self._prover(run.config, overlay, keeper, bench))  # fmt: skip
         stages = Stages(means)
         try:
             await means.outside.start(run.config.mcp, keeper, bench)
@@ -237,7 +242,19 @@ class Workspace:
         imported = self.journal.rows("SELECT 1 FROM event WHERE session = ? AND type = 'copied'", (session,))
         model = pool.get(config.model or default_model() if imported else row.model)  # a file names no model
         await model.ready()
-        return await compacted(Means(self, run, run.config, People(), pool, overlay, keeper, bench), model)
+        means = Means(self, run, run.config, People(), pool, overlay, keeper, bench,
+                      self._prover(run.config, overlay, keeper, bench))  # fmt: skip
+        return await compacted(means, model)
+
+    def _prover(self, config: Config, overlay: Overlay, keeper: Keeper, bench: Workbench) -> Prover:
+        wishes = Wishes(config.proof_tests, config.proof_seconds, config.proof_servers)
+        return Prover(overlay, keeper, bench, self.servers, wishes)
+
+    async def close(self) -> None:
+        """End what was started for this folder: language servers, the index."""
+        await self.servers.close()
+        if self.index is not None:
+            await self.index.close()
 
     def remove_directive(self, task: Task, overlay: Overlay, keeper: Keeper) -> None:
         """Take the comment that asked for the run out: it goes with the proposal."""

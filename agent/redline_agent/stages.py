@@ -35,18 +35,21 @@ from redline_agent.events import (
 )
 from redline_agent.frame import Frame
 from redline_agent.judging import next_step, planned, validated
+from redline_agent.limits import RESULT_CHARS_MAX
 from redline_agent.loop import Loop
-from redline_agent.messages import Text
+from redline_agent.messages import Label, Text
 from redline_agent.models.base import Model
-from redline_agent.proving import prove
 from redline_agent.roles.roles import role
 from redline_agent.safety.labels import CLEAN, Taint, join
+from redline_agent.text import clip
 from redline_agent.workspace.kept import Watcher, restore
-from redline_agent.workspace.proposal import Proposal
+from redline_agent.workspace.proposal import ProofItem, Proposal
 from redline_agent.workspace.proposing import propose
 from redline_agent.workspace.stored import dump
 
-_VALIDATOR = "the validator"
+_VALIDATOR, _PROOF = "the validator", "the proof"
+MENDS_MAX = 2
+"""How often the executor is told what the proof of its change found."""
 
 
 @dataclass(slots=True)
@@ -85,6 +88,7 @@ class Stages:
     async def _work(self, frame: Frame, rounds: int) -> AsyncIterator[Event]:
         """Execute, prove, validate, until it passes; then propose."""
         run, loop = self.means.run, Loop(frame)
+        mended = sum(_by_proof(each) for each in self.means.workspace.journal.of_run(run.id)) if run.resumed else 0
         resumed = run.resumed
         while True:
             if not frame.answer:
@@ -98,8 +102,13 @@ class Stages:
                 return
             yield Working(text="Proving the proposal")
             proposal = self._proposal()
-            proposal.proof = await prove(self.means.overlay)
-            findings = ""
+            proposal.proof = await self.means.prover.prove()
+            findings = self._broken(frame, proposal.proof, mended)
+            if findings:
+                mended += 1
+                yield frame.keep(Said(text=Text(text=findings, label=Label(source="command", detail=_PROOF))))
+                frame.answer, resumed = "", False
+                continue
             async for event in validated(self.means, frame, proposal, rounds):
                 if isinstance(event, str):
                     findings = event
@@ -114,6 +123,17 @@ class Stages:
             proposed = Proposed(proposal=dump(proposal))
             self._record(proposed)
             yield proposed
+
+    def _broken(self, frame: Frame, proof: list[ProofItem], mended: int) -> str:
+        """Return what the proof found to be broken, for the executor; "" when it is not told (any more)."""
+        wrong = [item for item in proof if item.ok is False]
+        if not wrong or mended >= MENDS_MAX or not frame.model.capabilities.mends:
+            return ""
+        lines = [f"- {item.check}{f' of {item.path}' if item.path else ''}: {item.detail}" for item in wrong]
+        text = "The proof of your change found this. Mend what your change broke, then finish again.\n" + "\n".join(
+            lines
+        )
+        return clip(self.means.workspace.masks.masked(text), RESULT_CHARS_MAX)
 
     def _proposal(self) -> Proposal:
         run = self.means.run
@@ -216,6 +236,10 @@ async def compacted(means: Means, model: Model) -> Compacted:
 def _files(content: tuple[Text, ...]) -> tuple[str, ...]:
     """The files that a run is shown in its first message."""
     return tuple(dict.fromkeys(each.label.detail for each in content if each.label.source == "workspace"))
+
+
+def _by_proof(event: Durable) -> bool:
+    return isinstance(event, Said) and event.text.label.detail == _PROOF
 
 
 def _by_validator(event: Durable) -> bool:

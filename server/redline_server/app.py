@@ -248,14 +248,15 @@ class RedlineServer(LanguageServer):
                     self.refresh_reviews()
                 workspace.accepting(entry.proposal, [item.id for item in items if item.state in OPEN])
                 await self.acceptor.accept(entry, items)
+                self._tell_unsure(items)
         finally:
             entry.proposal.claimed -= {item.id for item in items}
             workspace.ended(entry.proposal)
-        unsure = [item.id for item in items if item.state == "unconfirmed"]
+
+    def _tell_unsure(self, items: list[Hunk | FileOperation]) -> None:
+        unsure = ", ".join(item.id for item in items if item.state == "unconfirmed")
         if unsure:
-            self.client.show(
-                f"Redline: the editor has not confirmed {', '.join(unsure)}; look at the text.", error=True
-            )
+            self.client.show(f"Redline: the editor has not confirmed {unsure}; look at the text.", error=True)
 
     def reject(self, entry: Entry, items: Iterable[Hunk | FileOperation]) -> None:
         """Reject items."""

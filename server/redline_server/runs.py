@@ -312,8 +312,7 @@ class Runs:
                 await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
         await self.pool.close()
         for workspace in self._workspaces.values():
-            if workspace.index is not None:
-                await workspace.index.close()
+            await workspace.close()
             workspace.journal.close()
 
 

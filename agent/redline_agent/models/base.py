@@ -15,8 +15,8 @@ class Capabilities:
 
     `window` is in tokens. `caching` is "explicit" (breakpoints are set), "prefix" (the vendor finds it) or "none".
     `native_tools` is whether calls come as the vendor's own; else tools are one JSON schema. `judges` is whether it is
-    asked to plan, validate and summarise. `edits` is the edit dialect. `vendor_tools` names the vendor whose own tool
-    types it can be offered instead of ours.
+    asked to plan, validate and summarise, `mends` whether it is told what the proof of its change found. `edits` is the
+    edit dialect. `vendor_tools` names the vendor whose own tool types it can be offered instead of ours.
     """
 
     window: int = 128_000
@@ -29,6 +29,7 @@ class Capabilities:
     profile: Literal["standard", "small"] = "standard"
     edits: Literal["search_replace", "symbol", "whole"] = "search_replace"
     judges: bool = True
+    mends: bool = True
     vendor_tools: str = ""
 
 

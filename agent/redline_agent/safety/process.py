@@ -279,7 +279,7 @@ async def start_helper(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]
     return Helper(process)
 
 
-async def start_server(request: Server, permit: Permit, start: Start) -> asyncio.subprocess.Process:
+async def start_server(request: Server | Command, permit: Permit, start: Start) -> asyncio.subprocess.Process:
     """Start a permitted tool server with pipes; raises PermitRefused before anything starts, ToolError."""
     permit.spend(request)
     try:

@@ -161,9 +161,9 @@ class Workbench:
             opened.close()
 
     async def serve(
-        self, request: Server, permit: Permit, argv: tuple[str, ...], env: Mapping[str, str]
+        self, request: Server | Command, permit: Permit, argv: tuple[str, ...], env: Mapping[str, str]
     ) -> asyncio.subprocess.Process:
-        """Start a tool server of the user's in the sandbox; it ends with this workbench. Raises ToolError."""
+        """Start a tool or language server in the sandbox; it ends with this workbench. Raises ToolError."""
         await self.ready()
         if self.found.layer is None:
             raise ToolError("No sandbox holds here, so it is not started.", hint="See: redline doctor")
@@ -177,10 +177,10 @@ class Workbench:
         self._processes.append((process, begun.supervised))
         return process
 
-    def beside(self, name: str) -> Workbench:
-        """Return a workbench over the same overlay with a scratch folder of its own."""
-        root = self._scratch.root
-        return Workbench(self._overlay, self._keeper, root.with_name(f"{root.name}-{name}"), found=self._found)
+    def beside(self, name: str, overlay: Overlay | None = None) -> Workbench:
+        """Return a workbench over the same overlay, or another one, with a scratch folder of its own."""
+        root = self._scratch.root.with_name(f"{self._scratch.root.name}-{name}")
+        return Workbench(overlay or self._overlay, self._keeper, root, found=self._found)
 
     @property
     def _networked(self) -> bool:

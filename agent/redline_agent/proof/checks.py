@@ -1,4 +1,4 @@
-"""The proof: what was checked on the overlay before anything is shown. What was not checked is said."""
+"""What needs nothing of the project: does a changed file parse, and which findings of ruff does a change introduce."""
 
 from __future__ import annotations
 
@@ -17,29 +17,8 @@ _PARSED = {".json": "JSON", ".toml": "TOML", ".py": "Python", ".pyi": "Python"}
 _PARSE_BYTES_MAX = 2 * 2**20
 
 
-async def prove(overlay: Overlay) -> list[ProofItem]:
-    """Check every changed file: does it parse, and which diagnostics does the change introduce."""
-    changed = {path: t for path, t in sorted(overlay.touched.items()) if t.text is not None and t.edits}
-    items = [item for path, touched in changed.items() if (item := _parses(path, touched)) is not None]
-    items += [
-        item
-        for path, touched in changed.items()
-        if path.endswith((".py", ".pyi"))
-        for item in [await _lint(overlay, path, touched)]
-    ]
-    if changed:
-        items.append(
-            ProofItem(
-                "tests",
-                "unavailable",
-                None,
-                "not run: this version proves by syntax and diagnostics; `run` can run them in the sandbox",
-            )
-        )
-    return items
-
-
-def _parses(path: str, touched: Touched) -> ProofItem | None:
+def parsed(path: str, touched: Touched) -> ProofItem | None:
+    """Return whether a changed file parses; None for one of no known language."""
     language = next((name for end, name in _PARSED.items() if path.endswith(end)), None)
     text = touched.text or ""
     if language is None or len(text) > _PARSE_BYTES_MAX:
@@ -68,7 +47,8 @@ def _error(language: str, text: str) -> str:
     return ""
 
 
-async def _lint(overlay: Overlay, path: str, touched: Touched) -> ProofItem:
+async def linted(overlay: Overlay, path: str, touched: Touched) -> ProofItem:
+    """Return which of ruff's findings on syntax and names a Python file's change introduces."""
     try:
         after = await check_text(overlay, path, touched.text or "", _LINT_CODES)
         before = await check_text(overlay, path, touched.base.text, _LINT_CODES) if after and touched.base else []

@@ -1,0 +1,280 @@
+"""A language server of the project's, as a client of it: what it says of texts that only the overlay has.
+
+It runs in the sandbox over the workspace, is fed whole texts, and is believed only for the version that it speaks of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from redline_agent.errors import ToolError
+
+START_S_MAX = 20.0
+MESSAGE_BYTES_MAX = 32 * 2**20
+_HEADERS_MAX = 20
+_SETTLE_S = 0.3
+"""A server that only pushes may push twice for one version; what it said last within so long counts."""
+Freshness = Literal["current", "timed-out", "unavailable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """What a server says of a line (from 1). `severity` is the protocol's: 1 is an error, 2 a warning."""
+
+    line: int
+    severity: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a server says of one text, and whether it is of that text."""
+
+    freshness: Freshness
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+class Child:
+    """One server that has been started; `name` is its name in the catalogue."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, root: Path, settings: Mapping[str, Any]) -> None:
+        self.name = name
+        self.process = process
+        self._root = root
+        self._settings = settings
+        self._ids = 0
+        self._version = 0
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._pushed: dict[str, tuple[int | None, list[Any]]] = {}
+        self._news = asyncio.Event()
+        self._open: dict[str, int] = {}
+        self._pulls = False
+        self._reader = asyncio.create_task(self._read())
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still answers."""
+        return self.process.returncode is None and not self._reader.done()
+
+    # ---- the session
+
+    async def begin(self) -> None:
+        """Shake hands; raises ToolError when it does not answer in time."""
+        uri = self._root.as_uri()
+        capabilities = {
+            "workspace": {"configuration": True, "workspaceFolders": True},
+            "textDocument": {
+                "synchronization": {"didSave": False},
+                "publishDiagnostics": {"versionSupport": True},
+                "diagnostic": {"dynamicRegistration": False},
+                "rename": {"prepareSupport": False},
+                "codeAction": {"codeActionLiteralSupport": {"codeActionKind": {"valueSet": ["quickfix", "source"]}}},
+            },
+            "general": {"positionEncodings": ["utf-32", "utf-16"]},
+        }
+        answer = await self.request(
+            "initialize",
+            {
+                "processId": None,
+                "rootUri": uri,
+                "capabilities": capabilities,
+                "workspaceFolders": [{"uri": uri, "name": self._root.name}],
+                "initializationOptions": {},
+            },
+            START_S_MAX,
+        )
+        self._pulls = bool(_object(_object(answer).get("capabilities")).get("diagnosticProvider"))
+        self.notify("initialized", {})
+        self.notify("workspace/didChangeConfiguration", {"settings": _nested(self._settings)})
+
+    def show(self, path: str, text: str, language: str) -> None:
+        """Give it a text as the file at `path`, which stays so until `forget`."""
+        uri = (self._root / path).as_uri()
+        self._version += 1
+        version = self._version
+        self._pushed.pop(uri, None)
+        if uri in self._open:
+            self.notify(
+                "textDocument/didChange",
+                {"textDocument": {"uri": uri, "version": version}, "contentChanges": [{"text": text}]},
+            )
+        else:
+            item = {"uri": uri, "languageId": language, "version": version, "text": text}
+            self.notify("textDocument/didOpen", {"textDocument": item})
+        self._open[uri] = version
+
+    async def diagnose(self, path: str, timeout_s: float) -> Report:
+        """Return what it says of the text that it was shown last as the file at `path`."""
+        uri = (self._root / path).as_uri()
+        try:
+            async with asyncio.timeout(timeout_s):
+                found = await (self._pull(uri) if self._pulls else self._push(uri, self._open[uri]))
+        except TimeoutError:
+            return Report("timed-out")
+        except ToolError:
+            return Report("unavailable")
+        return Report("current", tuple(map(_diagnostic, found)))
+
+    async def _pull(self, uri: str) -> list[Any]:
+        answer = await self.request("textDocument/diagnostic", {"textDocument": {"uri": uri}}, None)
+        return list(_object(answer).get("items") or [])
+
+    async def _push(self, uri: str, version: int) -> list[Any]:
+        while True:
+            said = self._pushed.get(uri)
+            if said is not None and said[0] in (version, None):
+                await asyncio.sleep(_SETTLE_S)
+                return self._pushed[uri][1]
+            self._news.clear()
+            if not self.alive:
+                raise ToolError(f"{self.name} has ended.")
+            await self._news.wait()
+
+    def forget(self) -> None:
+        """Close every text, so that the next overlay begins with the disk."""
+        for uri in self._open:
+            self.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+        self._open.clear()
+        self._pushed.clear()
+
+    async def end(self) -> None:
+        """Say goodbye; what does not go by itself is killed with its sandbox."""
+        with suppress(ToolError, TimeoutError):
+            await self.request("shutdown", None, 2.0)
+            self.notify("exit", None)
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+    # ---- messages
+
+    async def request(self, method: str, params: Any, timeout_s: float | None) -> Any:
+        """Return the answer to a request; raises ToolError when there is none."""
+        self._ids += 1
+        ident = self._ids
+        future = self._waiting[ident] = asyncio.get_running_loop().create_future()
+        try:
+            self._send({"id": ident, "method": method, "params": params})
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError as error:
+            if timeout_s is None:
+                raise
+            raise ToolError(f"{self.name} did not answer {method} in {timeout_s:g} s.") from error
+        finally:
+            self._waiting.pop(ident, None)
+
+    def notify(self, method: str, params: Any) -> None:
+        """Send a notification."""
+        self._send({"method": method, "params": params})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        body = json.dumps({"jsonrpc": "2.0", **message}).encode()
+        if self.process.stdin is None or self.process.stdin.is_closing() or not self.alive:
+            raise ToolError(f"{self.name} has ended.")
+        self.process.stdin.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    async def _read(self) -> None:
+        stream = self.process.stdout
+        assert stream is not None  # noqa: S101  it was started with pipes
+        try:
+            while (message := await _message(stream)) is not None:
+                self._take(message)
+        except (ValueError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass
+        finally:
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(ToolError(f"{self.name} has ended."))
+            self._news.set()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        method, ident = message.get("method"), message.get("id")
+        if method is None:
+            future = self._waiting.get(ident) if isinstance(ident, int) else None
+            if future is not None and not future.done():
+                error = message.get("error")
+                if error:
+                    future.set_exception(ToolError(f"{self.name}: {str(error.get('message', error))[:300]}"))
+                else:
+                    future.set_result(message.get("result"))
+        elif ident is not None:
+            self._answer(ident, str(method), _object(message.get("params")))
+        elif method == "textDocument/publishDiagnostics":
+            params = _object(message.get("params"))
+            self._pushed[str(params.get("uri"))] = (params.get("version"), list(params.get("diagnostics") or []))
+            self._news.set()
+
+    def _answer(self, ident: Any, method: str, params: dict[str, Any]) -> None:
+        """Answer what servers ask of clients."""
+        with suppress(ToolError):
+            match method:
+                case "workspace/configuration":
+                    result: Any = [self._setting(str(each.get("section", ""))) for each in params.get("items", [])]
+                case "workspace/workspaceFolders":
+                    result = [{"uri": self._root.as_uri(), "name": self._root.name}]
+                case "client/registerCapability" | "client/unregisterCapability" | "window/workDoneProgress/create":
+                    result = None
+                case "workspace/applyEdit":
+                    result = {"applied": False, "failureReason": "nothing is applied here"}
+                case _ if method.endswith("/refresh"):
+                    result = None
+                case _:
+                    self._send({"id": ident, "error": {"code": -32601, "message": f"no {method} here"}})
+                    return
+            self._send({"id": ident, "result": result})
+
+    def _setting(self, section: str) -> Any:
+        if section in self._settings:
+            return self._settings[section]
+        inside = {key.removeprefix(section + "."): value for key, value in self._settings.items()
+                  if key.startswith(section + ".")}  # fmt: skip
+        return _nested(inside) or None
+
+
+async def _message(stream: asyncio.StreamReader) -> dict[str, Any] | None:
+    """The next message; None at the end. Raises ValueError for what is none."""
+    length = 0
+    for _ in range(_HEADERS_MAX):
+        line = await stream.readline()
+        if not line:
+            return None
+        name, _, value = line.strip().partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+        if not line.strip():
+            break
+    if not 0 < length <= MESSAGE_BYTES_MAX:
+        raise ValueError("a message of no length, or too large")
+    return _object(json.loads(await stream.readexactly(length)))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by section, as objects in objects."""
+    out: dict[str, Any] = {}
+    for name, value in settings.items():
+        *folders, last = name.split(".")
+        here = out
+        for folder in folders:
+            here = here.setdefault(folder, {})
+        here[last] = value
+    return out
+
+
+def _diagnostic(value: Any) -> Diagnostic:
+    start = value.get("range", {}).get("start", {})
+    code = value.get("code")
+    return Diagnostic(
+        int(start.get("line", 0)) + 1, int(value.get("severity") or 1), str(code if code is not None else ""),
+        str(value.get("message", "")),
+    )  # fmt: skip

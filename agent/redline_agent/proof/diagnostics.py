@@ -1,0 +1,152 @@
+"""What language servers say of a proposal: only what the change introduces or removes, and never a stale word."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from redline_agent.errors import RedlineError, ToolError
+from redline_agent.proof.affected import FILES_MAX, direct
+from redline_agent.proof.child import Child, Diagnostic, Report
+from redline_agent.proof.servers import Known, Servers, found, started
+from redline_agent.safety.keeper import Blocked, Keeper
+from redline_agent.semantics.symbols import language_of
+from redline_agent.text import one_line, plural
+from redline_agent.workspace.overlay import Overlay, Touched
+from redline_agent.workspace.proposal import ProofItem
+from redline_agent.workspace.workbench import Workbench
+
+FILE_S_MAX = 10.0
+FILES_CHECKED_MAX, IMPORTERS_MAX = 40, 10
+ERROR, WARNING = 1, 2
+_SHOWN_MAX = 5
+_DIGITS = re.compile(r"\d+")
+
+
+@dataclass(slots=True)
+class Checking:
+    """One proof's language servers."""
+
+    overlay: Overlay
+    keeper: Keeper
+    bench: Workbench
+    servers: Servers
+    wish: tuple[str, ...] = ()
+
+    async def prove(self, changed: Mapping[str, Touched]) -> list[ProofItem]:
+        """Return an item for each changed file that some server speaks of, and for each other one that it breaks."""
+        items: list[ProofItem] = []
+        for known in found(self.overlay.resolver.root, self.wish):
+            paths = [path for path in changed if path.endswith(known.ends)]
+            if not paths:
+                continue
+            if not self.keeper.standing().trusted:
+                why = f"{known.name} was not started: the folder is not trusted (`redline trust`)"
+                items.append(ProofItem("diagnostics", "unavailable", None, why))
+                continue
+            try:
+                items += await self._ask(known, paths[:FILES_CHECKED_MAX])
+            except (ToolError, Blocked) as error:
+                items.append(ProofItem("diagnostics", "unavailable", None, one_line(error.message, 300)))
+        return items
+
+    async def _ask(self, known: Known, paths: list[str]) -> list[ProofItem]:
+        others = self._importers(known, paths)
+        olds, news = self._texts([*paths, *others])
+        async with self.servers.lease(known, self.overlay, self.keeper) as child:
+            before = await _all(child, olds)
+            if not self._moves_files():
+                after = await _all(child, news)
+            else:
+                child.forget()
+                after = await self._over_the_overlay(known, news)
+        items: list[ProofItem] = []
+        for path in news:
+            item = _item(known.name, path, before.get(path, Report("current")), after[path])
+            if path not in others or item.ok is False:
+                items.append(item)
+        return items
+
+    def _moves_files(self) -> bool:
+        """Whether the proposal has files that the disk does not have, or the other way round."""
+        return any((touched.base is None) != (touched.text is None) for touched in self.overlay.touched.values())
+
+    async def _over_the_overlay(self, known: Known, texts: dict[str, str]) -> dict[str, Report]:
+        bench = self.bench.beside(known.name)
+        child = await started(known, bench, self.keeper, self.overlay.resolver.root)
+        try:
+            return await _all(child, texts)
+        finally:
+            await child.end()
+            await bench.close()
+
+    def _importers(self, known: Known, paths: list[str]) -> list[str]:
+        """Files that import a changed one: what they use of it may have gone."""
+        if ".py" not in known.ends:
+            return []
+        every = [path for path in self.overlay.walk() if path.endswith(".py")]
+        if len(every) > FILES_MAX:
+            return []
+        olds, _ = self._texts(every)
+        gone = [path for path, touched in self.overlay.touched.items() if touched.text is None]
+        return [path for path in direct(olds, [*paths, *gone]) if path not in paths][:IMPORTERS_MAX]
+
+    def _texts(self, paths: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """The files without the proposal, and with it."""
+        olds: dict[str, str] = {}
+        news: dict[str, str] = {}
+        for path in paths:
+            touched = self.overlay.touched.get(path)
+            try:
+                seen = self.overlay.find(path)
+            except RedlineError:
+                continue
+            if seen is not None:
+                news[path] = seen.file.text
+            base = touched.base.text if touched and touched.base else None if touched else news.get(path)
+            if base is not None:
+                olds[path] = base
+        return olds, news
+
+
+async def _all(child: Child, texts: dict[str, str]) -> dict[str, Report]:
+    """Open every text first, so that each is seen beside the others, then ask about each."""
+    for path, text in texts.items():
+        child.show(path, text, language_of(path) or path.rsplit(".", 1)[-1])
+    return {path: await child.diagnose(path, FILE_S_MAX) for path in texts}
+
+
+def _item(server: str, path: str, before: Report, after: Report) -> ProofItem:
+    if after.freshness != "current" or before.freshness != "current":
+        worst = after.freshness if after.freshness != "current" else before.freshness
+        why = "did not answer in time" if worst == "timed-out" else "has ended"
+        return ProofItem("diagnostics", worst, None, f"{server} {why}", path)
+    new, gone = _beyond(before.diagnostics, after.diagnostics), _beyond(after.diagnostics, before.diagnostics)
+    errors = [each for each in new if each.severity == ERROR]
+    removed = f", removes {len(gone)}" if gone else ""
+    if errors:
+        shown = "; ".join(f"line {each.line}: {one_line(each.message, 120)}" for each in errors[:_SHOWN_MAX])
+        return ProofItem("diagnostics", "current", False, f"introduces {plural(len(errors), 'error')} ({server}):"
+                         f" {shown}{removed}", path)  # fmt: skip
+    warned = f"no error, {plural(len(new), 'warning')}" if new else "none"
+    return ProofItem("diagnostics", "current", True, f"introduces {warned}{removed} ({server})", path)
+
+
+def _beyond(before: Sequence[Diagnostic], after: Sequence[Diagnostic]) -> list[Diagnostic]:
+    """Those of `after` beyond the ones of the same kind in `before`; lines may have moved."""
+    had = Counter(map(_kind, before))
+    new: list[Diagnostic] = []
+    for each in after:
+        if each.severity > WARNING:
+            continue
+        if had[_kind(each)] > 0:
+            had[_kind(each)] -= 1
+        else:
+            new.append(each)
+    return new
+
+
+def _kind(diagnostic: Diagnostic) -> tuple[str, str]:
+    return diagnostic.code, _DIGITS.sub("#", diagnostic.message)

@@ -1,0 +1,71 @@
+"""The proof: what was checked on the overlay before anything is shown. What was not checked is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redline_agent.proof.checks import linted, parsed
+from redline_agent.proof.diagnostics import Checking
+from redline_agent.proof.servers import Servers
+from redline_agent.proof.suite import Testing
+from redline_agent.safety.keeper import Keeper
+from redline_agent.together import together
+from redline_agent.workspace.overlay import Overlay, Touched
+from redline_agent.workspace.proposal import ProofItem
+from redline_agent.workspace.workbench import Workbench
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """The `proof` settings: `tests` is "affected", "all", "off" or a command; `servers` is "auto", "off" or names."""
+
+    tests: str = "affected"
+    seconds: float = 60.0
+    servers: tuple[str, ...] = ("auto",)
+
+
+@dataclass(slots=True)
+class Prover:
+    """Proves one run's overlay."""
+
+    overlay: Overlay
+    keeper: Keeper
+    bench: Workbench
+    servers: Servers
+    wishes: Wishes
+
+    async def prove(self) -> list[ProofItem]:
+        """Check every changed file, and the project with them."""
+        changed = {path: t for path, t in sorted(self.overlay.touched.items()) if t.text is not None and t.edits}
+        gone = [path for path, t in self.overlay.touched.items() if t.text is None and t.base is not None]
+        items = [item for path, touched in changed.items() if (item := parsed(path, touched)) is not None]
+        broken = any(item.ok is False for item in items)
+        items += [await linted(self.overlay, path, touched) for path, touched in changed.items()
+                  if path.endswith((".py", ".pyi"))]  # fmt: skip
+        if not changed and not gone:
+            return items
+        more = await together(
+            self._types({} if broken else changed),
+            self._tests([] if broken else [*changed, *gone]),
+        )
+        if broken:
+            items.append(ProofItem("tests", "unavailable", None, "not run: a file does not parse"))
+        return [*items, *(item for each in more for item in each)]
+
+    async def _types(self, changed: Mapping[str, Touched]) -> list[ProofItem]:
+        if not changed or "off" in self.wishes.servers:
+            return []
+        wish = () if "auto" in self.wishes.servers else self.wishes.servers
+        checking = Checking(self.overlay, self.keeper, self.bench, self.servers, wish)
+        return await checking.prove(changed)
+
+    async def _tests(self, changed: list[str]) -> list[ProofItem]:
+        if not changed or self.wishes.tests == "off":
+            return []
+        bench = self.bench.beside("tests")
+        testing = Testing(self.overlay, self.keeper, bench, self.wishes.tests, self.wishes.seconds)
+        try:
+            return await testing.prove(changed)
+        finally:
+            await bench.close()

@@ -1,0 +1,176 @@
+"""The project's language servers: found, started after trust in the sandbox, leased to one proof at a time, reaped.
+
+A server that is warm sees the files as the disk has them and is fed the texts of the overlay. What a proposal creates,
+deletes or moves it could see on the disk alone, so that is checked by a server of its own over the whole overlay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import time
+import tomllib
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from redline_agent.errors import ToolError
+from redline_agent.proof.child import Child
+from redline_agent.safety.keeper import Keeper
+from redline_agent.workspace.overlay import Overlay
+from redline_agent.workspace.workbench import Workbench
+
+AT_ONCE_MAX = 2
+"""Warm servers in one workspace folder; the one that was idle longest goes."""
+IDLE_S_MAX = 300.0
+MEMORY_BYTES_MAX = 2 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A server of the catalogue whose command was found."""
+
+    name: str
+    group: str
+    argv: tuple[str, ...]
+    ends: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@cache
+def _catalogue() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(files("redline_agent.proof").joinpath("servers.toml").read_text("utf-8"))
+
+
+def found(root: Path, wish: tuple[str, ...] = ()) -> list[Known]:
+    """Return the first server of each group that is in the project's environment, beside Redline or on the PATH.
+
+    `wish` narrows them to some, by name.
+    """
+    chosen: dict[str, Known] = {}
+    for name, entry in _catalogue().items():
+        if entry["group"] in chosen or (wish and name not in wish):
+            continue
+        command = [str(each) for each in entry["command"]]
+        place = _place(root, command[0])
+        if place:
+            chosen[entry["group"]] = Known(
+                name, entry["group"], (place, *command[1:]), tuple(entry["ends"]), entry.get("settings", {})
+            )
+    return list(chosen.values())
+
+
+def _place(root: Path, command: str) -> str:
+    folders = [root / ".venv/bin", root / "venv/bin", root / "node_modules/.bin", Path(sys.prefix) / "bin"]
+    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", os.defpath)])
+    return shutil.which(command, path=path) or ""
+
+
+@dataclass(slots=True)
+class _Warm:
+    child: Child
+    bench: Workbench
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    used_s: float = field(default_factory=time.monotonic)
+
+
+class Servers:
+    """The warm servers of one workspace folder."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._warm: dict[str, _Warm] = {}
+        self._starting = asyncio.Lock()
+        self._reaper: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def lease(self, known: Known, overlay: Overlay, keeper: Keeper) -> AsyncGenerator[Child]:
+        """Have a warm server for one proof, over the files as they are on the disk; raises ToolError, Blocked."""
+        async with self._starting:
+            warm = self._warm.get(known.name)
+            if warm is None or not warm.child.alive:
+                await self._drop(known.name)
+                await self._make_room()
+                bench = Workbench(Overlay(overlay.resolver), keeper, self._scratch / known.name)
+                warm = self._warm[known.name] = _Warm(await started(known, bench, keeper, overlay.resolver.root), bench)
+        async with warm.lock:
+            try:
+                yield warm.child
+            finally:
+                warm.used_s = time.monotonic()
+                if warm.child.alive:
+                    warm.child.forget()
+                if memory_bytes(warm.child.process.pid) > MEMORY_BYTES_MAX:
+                    await self._drop(known.name)
+                if self._reaper is None or self._reaper.done():
+                    self._reaper = asyncio.create_task(self._reap())
+
+    async def _make_room(self) -> None:
+        idle = sorted((each.used_s, name) for name, each in self._warm.items() if not each.lock.locked())
+        for _, name in idle[: max(0, len(self._warm) - AT_ONCE_MAX + 1)]:
+            await self._drop(name)
+
+    async def _reap(self) -> None:
+        """Let go of those that nobody has used for a while."""
+        while self._warm:
+            await asyncio.sleep(IDLE_S_MAX / 5)
+            for name, warm in list(self._warm.items()):
+                if time.monotonic() - warm.used_s > IDLE_S_MAX and not warm.lock.locked():
+                    await self._drop(name)
+
+    async def _drop(self, name: str) -> None:
+        warm = self._warm.pop(name, None)
+        if warm is not None:
+            await warm.child.end()
+            await warm.bench.close()
+
+    async def close(self) -> None:
+        """End them all."""
+        if self._reaper is not None:
+            self._reaper.cancel()
+            await asyncio.gather(self._reaper, return_exceptions=True)
+        for name in list(self._warm):
+            await self._drop(name)
+
+
+async def started(known: Known, bench: Workbench, keeper: Keeper, root: Path) -> Child:
+    """Start a server in a workbench's sandbox; raises ToolError, Blocked."""
+    await bench.ready()
+    if bench.found.layer is None:
+        raise ToolError("no sandbox holds here, so no language server was started", hint="See: redline doctor")
+    command = replace(bench.command(" ".join(known.argv), "."), argv=known.argv)
+    process = await bench.serve(command, keeper.permit(command), known.argv, {})
+    child = Child(known.name, process, root, known.settings)
+    try:
+        await child.begin()
+    except BaseException:
+        await child.end()
+        await bench.close()
+        raise
+    return child
+
+
+def memory_bytes(pid: int) -> int:
+    """Resident memory of a process and all that it started, in bytes; 0 where the system does not say."""
+    parents: dict[int, list[int]] = {}
+    sizes: dict[int, int] = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+            own = int(lines["Pid"])
+            parents.setdefault(int(lines["PPid"]), []).append(own)
+            sizes[own] = int(lines.get("VmRSS", "0 kB").split()[0]) * 1024
+        except (OSError, ValueError, KeyError):
+            continue
+    total, queue = 0, [pid]
+    while queue:
+        each = queue.pop()
+        total += sizes.get(each, 0)
+        queue += parents.get(each, [])
+    return total

@@ -1,0 +1,204 @@
+"""The tests of the project over the proposal: the affected ones first, new failures told from those of before.
+
+They run in the sandbox, in a folder of their own: what they write there is thrown away. After trust only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import time
+import tomllib
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from redline_agent.errors import RedlineError, ToolError
+from redline_agent.proof.affected import FILES_MAX, affected
+from redline_agent.safety.keeper import Blocked, Keeper
+from redline_agent.safety.process import Ran
+from redline_agent.text import one_line, plural
+from redline_agent.workspace.overlay import Overlay
+from redline_agent.workspace.proposal import ProofItem
+from redline_agent.workspace.workbench import Workbench
+
+NAMES_SHOWN_MAX = 5
+_FILE_BYTES_MAX = 1_000_000
+_TAIL_CHARS = 1_500
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """How a project's tests are run; see runners.toml."""
+
+    name: str
+    command: str
+    failed: str = ""
+    passed: str = ""
+    none: str = ""
+    names: bool = False
+
+    def line(self, python: str, only: list[str]) -> str:
+        """Return the command line for all tests, or only for some."""
+        return self.command.replace("{python}", python).replace("{only}", shlex.join(only)).strip()
+
+    def failures(self, output: str) -> set[str]:
+        """Return the names of the tests that the output says have failed."""
+        found = re.finditer(self.failed, output, re.MULTILINE) if self.failed else ()
+        return {str(next(filter(None, each.groups()), "")) for each in found} - {""}
+
+
+@cache
+def _runners() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(files("redline_agent.proof").joinpath("runners.toml").read_text("utf-8"))
+
+
+def detected(overlay: Overlay, wish: str) -> Runner | None:
+    """Return the project's runner: the user's own command, else the first that its files speak of."""
+    if wish not in ("affected", "all", ""):
+        return Runner("your tests", wish)
+    paths = overlay.walk()
+    for name, entry in _runners().items():
+        data = {key: value for key, value in entry.items() if key != "when"}
+        if any(_holds(overlay, paths, each) for each in entry["when"]):
+            return Runner(name, **data)
+    return None
+
+
+def _holds(overlay: Overlay, paths: list[str], condition: str) -> bool:
+    pattern, _, word = condition.partition(":")
+    for path in paths if "*" in pattern else [pattern] if pattern in paths else []:
+        if fnmatch(path, pattern):
+            try:
+                seen = overlay.find(path) if word else None
+            except RedlineError:
+                continue
+            if not word or (seen is not None and word in seen.file.text):
+                return True
+    return False
+
+
+@dataclass(slots=True)
+class Testing:
+    """One proof's tests."""
+
+    overlay: Overlay
+    keeper: Keeper
+    bench: Workbench
+    wish: str
+    seconds: float
+    began_s: float = 0.0
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left."""
+        return max(1.0, self.seconds - (time.monotonic() - self.began_s))
+
+    async def prove(self, changed: list[str]) -> list[ProofItem]:
+        """Return what the tests say of the overlay."""
+        self.began_s = time.monotonic()
+        runner = detected(self.overlay, self.wish)
+        if runner is None:
+            return [_unavailable("no tests were found (proof.tests can name a command)")]
+        if not self.keeper.standing().trusted:
+            return [_unavailable("the folder is not trusted, so nothing of it was run (`redline trust`)")]
+        try:
+            return await self._run(runner, changed)
+        except (ToolError, Blocked) as error:
+            return [_unavailable(one_line(error.message, 300))]
+
+    async def _run(self, runner: Runner, changed: list[str]) -> list[ProofItem]:
+        first = self._affected(changed) if runner.names and self.wish == "affected" else None
+        if first == []:
+            return [ProofItem("tests", "current", None, "no test imports what was changed, so none was run")]
+        ran = await self._once(self.bench, runner, first or [])
+        output = ran.out.decode("utf-8", "replace")
+        scope = f"{plural(len(first), 'affected test file')}: " if first else ""
+        if ran.stopped:
+            return [ProofItem("tests", "timed-out", None, f"{scope}{ran.stopped} (proof.seconds = {self.seconds:g})")]
+        failures = runner.failures(output)
+        if ran.code == 0:
+            return [ProofItem("tests", "current", True, f"{scope}{_passed(runner, output)}{self._took()}")]
+        if runner.none and not failures and re.search(runner.none, output):
+            return [_unavailable(f"{runner.name} found nothing to run: {one_line(output.strip()[-200:])}")]
+        return [await self._compared(runner, failures, scope, output)]
+
+    async def _compared(self, runner: Runner, failures: set[str], scope: str, output: str) -> ProofItem:
+        """Tell new failures from those of before: the failed tests are run on the files without the proposal."""
+        known = sorted(name for name in failures if self._was_there(name)) if runner.names else []
+        old: set[str] = set()
+        if known or not runner.names or not failures:
+            base = self.bench.beside("before", Overlay(self.overlay.resolver, self.overlay.buffers))
+            try:
+                ran = await self._once(base, runner, known)
+            finally:
+                await base.close()
+            if ran.stopped:
+                why = "failed; whether it did before was not found out in time"
+                return ProofItem("tests", "timed-out", None, f"{scope}{_named(failures) or 'the command'} {why}")
+            old = runner.failures(ran.out.decode("utf-8", "replace"))
+            if not failures and ran.code:
+                return ProofItem("tests", "current", None, f"failed as before the change{self._took()}")
+        new = failures - old
+        if failures and not new:
+            detail = f"{scope}{plural(len(failures), 'test')} failed as before the change: {_named(failures)}"
+            return ProofItem("tests", "current", True, detail + self._took())
+        why = f"{plural(len(new), 'new failure')}: {_named(new)}" if new else "failed, and did not before"
+        also = f"; {len(failures & old)} more failed before" if failures & old else ""
+        detail = f"{scope}{why}{also}{self._took()}\n{output.strip()[-_TAIL_CHARS:]}"
+        return ProofItem("tests", "current", False, detail)
+
+    def _was_there(self, name: str) -> bool:
+        path = name.partition("::")[0]
+        touched = self.overlay.touched.get(path)
+        return touched is None or touched.base is not None
+
+    def _affected(self, changed: list[str]) -> list[str] | None:
+        """Test files that import what was changed; None when that cannot be known."""
+        paths = [path for path in self.overlay.walk() if path.endswith((".py", ".pyi"))]
+        if len(paths) > FILES_MAX or any(not path.endswith((".py", ".pyi")) for path in changed):
+            return None
+        texts: dict[str, str] = {}
+        for path in paths:
+            try:
+                seen = self.overlay.find(path)
+            except RedlineError:
+                continue
+            if seen is not None and len(seen.file.text) <= _FILE_BYTES_MAX:
+                texts[path] = seen.file.text
+        return affected(texts, changed)
+
+    async def _once(self, bench: Workbench, runner: Runner, only: list[str]) -> Ran:
+        await bench.ready()
+        command = bench.command(runner.line(_python(self.overlay.resolver.root), only), ".")
+        return await bench.run(command, self.keeper.permit(command), timeout_s=self.left_s)
+
+    def _took(self) -> str:
+        return f", {time.monotonic() - self.began_s:.1f} s"
+
+
+def _python(root: Path) -> str:
+    """The project's interpreter: its own environment's, the active one's, else the system's."""
+    for folder in (root / ".venv", root / "venv", Path(os.environ.get("VIRTUAL_ENV") or "/nonexistent")):
+        place = folder / "bin" / "python"
+        if place.exists():
+            return shlex.quote(str(place))
+    return "python3"
+
+
+def _passed(runner: Runner, output: str) -> str:
+    found = re.findall(runner.passed, output, re.MULTILINE) if runner.passed else []
+    return f"{found[-1]} passed" if found and str(found[-1]).isdigit() else "passed"
+
+
+def _named(names: set[str]) -> str:
+    shown = ", ".join(sorted(names)[:NAMES_SHOWN_MAX])
+    return shown + (f" and {len(names) - NAMES_SHOWN_MAX} more" if len(names) > NAMES_SHOWN_MAX else "")
+
+
+def _unavailable(why: str) -> ProofItem:
+    return ProofItem("tests", "unavailable", None, why)

@@ -1,0 +1,331 @@
+"""The proof: new failures and diagnostics told from those of before, by real runners and servers in the sandbox."""
+
+import asyncio
+import os
+import sys
+import time
+
+import pytest
+from kit import call, carry_out, disk, finish, lay, proposed_text, workspace
+from redline_agent.config import Config, merge
+from redline_agent.context.gather import Task
+from redline_agent.errors import ConfigError
+from redline_agent.events import Said
+from redline_agent.models.scripted import ScriptedModel
+from redline_agent.proof import diagnostics, servers
+from redline_agent.proof.affected import affected, direct
+from redline_agent.proof.servers import memory_bytes
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox here is Linux's")
+
+PROJECT = {
+    "conftest.py": "",
+    "pkg/__init__.py": "",
+    "pkg/a.py": "def total(x: int) -> int:\n    return x\n",
+    "pkg/b.py": "from pkg.a import total\n\n\ndef twice(x: int) -> int:\n    return total(x) * 2\n",
+    "tests/test_a.py": "from pkg.b import twice\n\n\ndef test_twice():\n    assert twice(2) == 4\n\n\ndef test_old():\n    assert twice(1) == 7\n",
+    "tests/test_other.py": "def test_other():\n    raise SystemExit('never run')\n",
+}
+QUIET = Config(validate="never", plan="never", proof_servers=("off",))
+
+
+def prove(folder, *replies, config=QUIET, trusted=True, files=None, mends=False):
+    lay(folder, files or PROJECT)
+    ws = workspace(folder)
+    if trusted:
+        ws.memory.trust(ws.resolver.root)
+    model = ScriptedModel([*replies, finish()], can={"mends": mends})
+    run, events = asyncio.run(carry_out(ws, model, "do it", config=config))
+    assert disk(folder) == (files or PROJECT)
+    return run, events, model
+
+
+def items(run, check):
+    return [item for item in run.proposal.proof if item.check == check]
+
+
+def suite_of(run):
+    (item,) = items(run, "tests")
+    return item
+
+
+def edit(new):
+    return call("edit", path="pkg/a.py", old="return x", new=f"return {new}")
+
+
+# ---- tests
+
+
+def test_a_new_failure_is_told_from_an_old_one(folder):
+    run, _, _ = prove(folder, edit("x + 1"))
+    item = suite_of(run)
+    assert (item.state, item.ok) == ("current", False)
+    assert "1 new failure: tests/test_a.py::test_twice; 1 more failed before" in item.detail
+    assert "1 affected test file" in item.detail
+
+
+def test_what_failed_before_is_no_fault_of_the_change(folder):
+    item = suite_of(prove(folder, edit("x + 0"))[0])
+    assert (item.state, item.ok) == ("current", True)
+    assert "1 test failed as before the change: tests/test_a.py::test_old" in item.detail
+
+
+def test_tests_that_pass_are_counted(folder):
+    files = {**PROJECT, "tests/test_a.py": "from pkg.a import total\n\n\ndef test_total():\n    assert total(2) == 2\n"}
+    item = suite_of(prove(folder, edit("+x"), files=files)[0])
+    assert (item.state, item.ok) == ("current", True)
+    assert "1 affected test file: 1 passed" in item.detail
+
+
+def test_a_new_test_that_fails_is_new(folder):
+    new = call(
+        "write",
+        path="tests/test_new.py",
+        content="from pkg.a import total\n\n\ndef test_it():\n    assert total(1) == 2\n",
+    )
+    item = suite_of(prove(folder, new)[0])
+    assert item.ok is False
+    assert "tests/test_new.py::test_it" in item.detail
+
+
+def test_nothing_runs_before_trust(folder):
+    files = {**PROJECT, "conftest.py": "raise SystemExit('it ran')\n"}
+    item = suite_of(prove(folder, edit("x + 1"), trusted=False, files=files)[0])
+    assert (item.state, item.ok) == ("unavailable", None)
+    assert "not trusted" in item.detail
+
+
+def test_tests_that_take_too_long_are_timed_out(folder):
+    files = {**PROJECT, "tests/test_a.py": "import time\nimport pkg.a\n\n\ndef test_slow():\n    time.sleep(60)\n"}
+    config = merge(QUIET, {"proof": {"seconds": 2}}, "x")
+    began = time.monotonic()
+    item = suite_of(prove(folder, edit("x + 1"), config=config, files=files)[0])
+    assert (item.state, item.ok) == ("timed-out", None)
+    assert time.monotonic() - began < 30
+
+
+def test_what_tests_write_is_no_part_of_the_proposal(folder):
+    text = "import pathlib\nimport pkg.a\n\n\ndef test_writes():\n    pathlib.Path('made.txt').write_text('x')\n"
+    run, _, _ = prove(folder, edit("x + 1"), files={**PROJECT, "tests/test_a.py": text})
+    assert [item.path for item in run.proposal.items] == ["pkg/a.py"]
+    assert suite_of(run).ok is True
+
+
+@pytest.mark.parametrize(
+    ("command", "ok"), [("test -d pkg", True), ("! grep -q broken pkg/a.py", False), ("false", None)]
+)
+def test_a_command_of_the_users_own(folder, command, ok):
+    item = suite_of(prove(folder, edit("x  # broken"), config=merge(QUIET, {"proof": {"tests": command}}, "x"))[0])
+    assert (item.state, item.ok) == ("current", ok), item
+
+
+def test_the_executor_mends_what_the_proof_found_before_anybody_sees_it(folder):
+    mended = call("edit", path="pkg/a.py", old="return x + 1", new="return x + 0")
+    run, events, model = prove(folder, edit("x + 1"), finish("first"), mended, mends=True)
+    (said,) = [event for event in events if isinstance(event, Said)]
+    assert "tests/test_a.py::test_twice" in said.text.text
+    assert said.text.label.source == "command"
+    assert proposed_text(run, "pkg/a.py").endswith("return x + 0\n")
+    assert suite_of(run).ok is True
+
+
+def test_it_is_told_twice_at_most(folder):
+    run, events, _ = prove(folder, edit("x + 1"), finish("a"), finish("b"), mends=True)
+    assert sum(isinstance(event, Said) for event in events) == 2
+    assert suite_of(run).ok is False
+
+
+# ---- which tests
+
+
+def test_affected_tests_are_found_over_several_steps():
+    assert affected(PROJECT, ["pkg/a.py"]) == ["tests/test_a.py"]
+    assert affected(PROJECT, ["tests/test_other.py"]) == ["tests/test_other.py"]
+    assert affected(PROJECT, ["conftest.py"]) == ["tests/test_a.py", "tests/test_other.py"]
+    assert affected(PROJECT, ["pkg/__init__.py"]) == ["tests/test_a.py"]
+    assert direct(PROJECT, ["pkg/a.py"]) == ["pkg/b.py"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import pkg.a", "import os, pkg.a as b", "from pkg import a", "from pkg import (\n  z,\n  a,\n)", "from .. import pkg\nfrom ..pkg import a",
+     "def f():\n    from pkg.a import x"],
+)  # fmt: skip
+def test_every_way_to_import(line):
+    texts = {"pkg/__init__.py": "", "pkg/a.py": "", "tests/test_x.py": line, "tests/test_y.py": "import pkgs.a\n"}
+    assert affected(texts, ["pkg/a.py"]) == ["tests/test_x.py"]
+
+
+@pytest.mark.parametrize(
+    "table", [{"seconds": 0}, {"seconds": "1"}, {"servers": [1]}, {"servers": []}, {"tests": 1}, {"other": 1}]
+)
+def test_wrong_settings_are_refused(table):
+    with pytest.raises(ConfigError):
+        merge(Config(), {"proof": table}, "x")
+
+
+# ---- language servers
+
+FAKE = """
+import json, sys, time
+def send(message):
+    body = json.dumps({"jsonrpc": "2.0", **message}).encode()
+    sys.stdout.buffer.write(b"Content-Length: %d\\r\\n\\r\\n" % len(body) + body)
+    sys.stdout.buffer.flush()
+def say(document, text, version):
+    found = [{"range": {"start": {"line": n, "character": 0}, "end": {"line": n, "character": 1}}, "severity": 1,
+              "message": f"line {n} says {line.strip()}"} for n, line in enumerate(text.split("\\n")) if "bad" in line]
+    send({"method": "textDocument/publishDiagnostics", "params": {"uri": document["uri"], "version": version, "diagnostics": found}})
+while True:
+    length = 0
+    while (line := sys.stdin.buffer.readline().strip()):
+        length = int(line.split(b":")[1]) if line.lower().startswith(b"content-length") else length
+    if not length:
+        break
+    message = json.loads(sys.stdin.buffer.read(length))
+    method, params = message.get("method"), message.get("params") or {}
+    if method == "initialize":
+        send({"id": 900, "method": "workspace/configuration", "params": {"items": [{"section": "fake"}]}})
+        send({"id": 901, "method": "no/suchThing", "params": {}})
+        send({"id": message["id"], "result": {"capabilities": {}}})
+    elif method == "shutdown":
+        send({"id": message["id"], "result": None})
+    elif method in ("textDocument/didOpen", "textDocument/didChange"):
+        document = params["textDocument"]
+        text = document.get("text") or params["contentChanges"][0]["text"]
+        if "hang" in text:
+            continue
+        if "die" in text:
+            sys.exit(3)
+        if "stale" in text:
+            say(document, "bad of before", document["version"] - 1)
+        say(document, text, document["version"])
+"""
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    entry = {"group": "x", "command": [sys.executable, "fake.py"], "ends": [".txt"]}
+    monkeypatch.setattr(servers, "_catalogue", lambda: {"fake": entry})
+    monkeypatch.setattr(diagnostics, "FILE_S_MAX", 1.0)
+    return {"fake.py": FAKE, "a.txt": "good\nbad before\n"}
+
+
+SERVED = Config(validate="never", plan="never", proof_tests="off")
+
+
+def change(new, old="good"):
+    return call("edit", path="a.txt", old=old, new=new)
+
+
+@pytest.mark.parametrize(
+    ("new", "state", "ok", "words"),
+    [
+        ("better", "current", True, "introduces none (fake)"),
+        ("bad now", "current", False, "introduces 1 error (fake): line 1: line 0 says bad now"),
+        ("one\ntwo", "current", True, "introduces none"),
+        ("stale", "current", True, "introduces none"),
+        ("hang", "timed-out", None, "did not answer in time"),
+        ("die", "unavailable", None, "has ended"),
+    ],
+)
+def test_only_what_the_change_introduces_counts(folder, fake, new, state, ok, words):
+    run, _, _ = prove(folder, change(new), config=SERVED, files=fake)
+    (item,) = items(run, "diagnostics")
+    assert (item.state, item.ok) == (state, ok), item
+    assert words in item.detail
+
+
+def test_what_it_removes_is_said(folder, fake):
+    (item,) = items(prove(folder, change("fine", old="bad before"), config=SERVED, files=fake)[0], "diagnostics")
+    assert "removes 1" in item.detail
+
+
+def test_a_server_is_started_after_trust_alone(folder, fake):
+    (item,) = items(prove(folder, change("x"), config=SERVED, files=fake, trusted=False)[0], "diagnostics")
+    assert (item.state, item.ok) == ("unavailable", None)
+    assert "not trusted" in item.detail
+
+
+def test_one_server_serves_several_proofs_and_ends_with_the_workspace(folder, fake):
+    lay(folder, fake)
+    ws = workspace(folder)
+    ws.memory.trust(ws.resolver.root)
+
+    async def go():
+        pids = set()
+        for new in ("x", "y", "bad now"):
+            model = ScriptedModel([change(new), finish()])
+            run = ws.new_run(Task("x"), model, SERVED)
+            async for _ in ws.carry_out(run, model):
+                pass
+            pids |= {warm.child.process.pid for warm in ws.servers._warm.values()}
+        assert memory_bytes(next(iter(pids))) > 1_000_000
+        await ws.close()
+        return run, pids
+
+    run, pids = asyncio.run(go())
+    assert len(pids) == 1
+    (item,) = items(run, "diagnostics")
+    assert "introduces 1 error" in item.detail
+    assert gone(pids)
+
+
+def gone(pids):
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        if not any(
+            os.path.exists(f"/proc/{pid}") and "Z" not in open(f"/proc/{pid}/stat").read().split()[2] for pid in pids
+        ):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_an_idle_server_is_let_go(folder, fake, monkeypatch):
+    monkeypatch.setattr(servers, "IDLE_S_MAX", 0.2)
+    lay(folder, fake)
+    ws = workspace(folder)
+    ws.memory.trust(ws.resolver.root)
+
+    async def go():
+        model = ScriptedModel([change("x"), finish()])
+        run = ws.new_run(Task("x"), model, SERVED)
+        async for _ in ws.carry_out(run, model):
+            pass
+        for _ in range(100):
+            if not ws.servers._warm:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("it is still there")
+
+    asyncio.run(go())
+
+
+def test_a_real_type_checker_speaks_of_the_change_and_of_those_who_use_it(folder):
+    files = {path: text for path, text in PROJECT.items() if path.startswith("pkg")}
+    rename = call("edit", path="pkg/a.py", old="def total", new="def whole")
+    run, _, _ = prove(folder, edit("str(x)"), rename, config=SERVED, files=files)
+    found = {item.path: item for item in items(run, "diagnostics") if "basedpyright" in item.detail}
+    assert found["pkg/a.py"].ok is False
+    assert "not assignable" in found["pkg/a.py"].detail
+    assert found["pkg/b.py"].ok is False
+    assert "total" in found["pkg/b.py"].detail
+
+
+def test_a_moved_module_is_seen_over_the_whole_overlay(folder):
+    files = {path: text for path, text in PROJECT.items() if path.startswith("pkg")}
+    move = call("move", path="pkg/a.py", to="pkg/c.py")
+    run, _, _ = prove(folder, move, config=SERVED, files=files)
+    found = {item.path: item for item in items(run, "diagnostics") if "basedpyright" in item.detail}
+    assert found["pkg/c.py"].ok is True
+    assert found["pkg/b.py"].ok is False
+    follow = call("edit", path="pkg/b.py", old="from pkg.a", new="from pkg.c")
+    run, _, _ = prove(folder, move, follow, config=SERVED, files=files)
+    assert all(item.ok for item in items(run, "diagnostics"))
+
+
+def test_the_catalogue_names_each_server_once_and_all_that_is_needed():
+    for name, entry in servers._catalogue().items():
+        assert {"group", "command", "ends"} <= set(entry), name
+        assert all(end.startswith(".") for end in entry["ends"])
