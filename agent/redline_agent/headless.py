@@ -238,15 +238,22 @@ def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Consol
     pending = [item for item in proposal.items if item.state in OPEN]
     answer = ""
     for number, item in enumerate(pending, 1):
+        if item.state not in OPEN:  # it was taken along with another one
+            continue
         console.print(RichText(f"{number} of {len(pending)}  {item.path}", style="bold"))
         (show_hunk(console, item) if isinstance(item, Hunk) else show_operation(console, item))
-        answer = ask(console, {"a": "accept", "r": "reject", "s": "skip", "A": "accept all", "q": "quit"}, "s")
+        needs = proposal.needs([item.id])
+        keys = {"a": "accept", "r": "reject", "s": "skip", "A": "accept all", "q": "quit"}
+        if needs:
+            console.print(RichText(f"  It needs {', '.join(needs)} to make sense.", style="yellow"))
+            keys = {"a": "accept it alone", "w": "accept it with what it needs", **keys}
+        answer = ask(console, keys, "s")
         try:
             if answer == "A":
                 rest = [each.id for each in pending[number - 1 :] if not each.badge or each is item]
                 accept(workspace, proposal, rest)
-            elif answer == "a":
-                accept(workspace, proposal, [item.id])
+            elif answer in ("a", "w"):
+                accept(workspace, proposal, [item.id, *(needs if answer == "w" else ())])
             elif answer == "r":
                 reject(workspace, proposal, [item.id])
         except RedlineError as error:
@@ -310,6 +317,7 @@ def proposal_json(proposal: Proposal) -> dict[str, Any]:
                 "kind": op.kind,
                 "path": op.path,
                 "newPath": op.new_path or None,
+                "dependsOn": list(op.depends_on),
                 "badge": op.badge or None,
                 "state": op.state,
             }

@@ -159,6 +159,8 @@ def operation_json(op: FileOperation, root: Path) -> dict[str, Any]:
     }
     if op.new_path:
         value["newUri"] = uri_of(root / op.new_path)
+    if op.depends_on:
+        value["dependsOn"] = list(op.depends_on)
     if op.badge:
         value["badge"] = op.badge
     if op.file and op.kind == "create":

@@ -62,7 +62,7 @@ def test_a_proposal_has_the_public_shape(client, folder):
     assert (hunk["oldText"], hunk["newText"]) == ("def foo(x):\n", "def bar(x):\n")
     assert hunk["origin"] == {"turn": 1, "callId": "builtin-1-1", "tool": "rename_symbol"}
     assert {h["id"]: h["dependsOn"] for h in proposal["hunks"]} == {
-        "h1": [], "h2": [], "h3": ["h2"], "h4": ["h2"], "h5": ["h2"]
+        "h1": [], "h2": ["h3", "h4", "h5"], "h3": ["h2"], "h4": ["h2", "h5"], "h5": ["h2", "h4"]
     }  # fmt: skip
     assert {i["check"] for i in proposal["proof"]} == {"parses", "diagnostics", "tests"}
 
@@ -91,8 +91,9 @@ def test_pending_hunks_are_diagnostics_actions_lenses_and_hovers(client, folder)
     ]  # fmt: skip
     assert notes["version"] == 1
     titles = [a["title"] for a in actions(client, uri, 4)]
-    assert titles[:5] == [
+    assert titles[:6] == [
         "Redline: accept h2 (rename foo to bar)",
+        "Redline: accept h2 with what it needs (h3, h4, h5)",
         "Redline: reject h2 (rename foo to bar)",
         "Redline: accept all 5 changes",
         "Redline: reject all 5 changes",
@@ -367,8 +368,8 @@ def test_a_directive_that_the_agent_inserted_is_not_the_users_word(folder, tmp_p
 
 def test_accepting_a_use_without_its_definition_says_what_it_needs(client, folder):
     uri, run = proposed(client, folder)
-    assert client.do("redline.accept", {"runId": run, "hunks": ["h3"]})["needs"] == ["h2"]
-    assert "needs h2" in client.notes("window/showMessage")[-1]["message"]
+    assert client.do("redline.accept", {"runId": run, "hunks": ["h3"]})["needs"] == ["h2", "h4", "h5"]
+    assert "needs h2, h4, h5" in client.notes("window/showMessage")[-1]["message"]
 
 
 def test_file_operations_respect_what_the_user_did_meanwhile_and_are_reverted(folder, tmp_path):

@@ -54,6 +54,7 @@ class FileOperation:
     origin: Origin
     new_path: str = ""
     file: TextFile | None = None
+    depends_on: tuple[str, ...] = ()
     badge: str = ""
     state: State = "pending"
 
@@ -319,11 +320,16 @@ class Proposal:
             self.files[op.new_path] = review
 
     def needs(self, ids: Iterable[str]) -> list[str]:
-        """Hunks that these depend on, that are neither among them nor accepted."""
+        """Items that these depend on, over any number of steps, that are neither among them nor accepted."""
         wanted = set(ids)
-        have = wanted | {hunk.id for hunk in self.hunks if hunk.state == "accepted"}
-        needed = {need for hunk in self.hunks if hunk.id in wanted for need in hunk.depends_on}
-        return sorted(needed - have)
+        by_id = {item.id: item for item in self.items}
+        queue, seen = list(wanted), set(wanted)
+        while queue:
+            for need in by_id[queue.pop()].depends_on:
+                if need in by_id and need not in seen and by_id[need].state != "accepted":
+                    seen.add(need)
+                    queue.append(need)
+        return [item.id for item in self.items if item.id in seen - wanted]
 
     def proof_of(self, path: str) -> list[ProofItem]:
         """Return the items that speak of one file, or of the whole."""

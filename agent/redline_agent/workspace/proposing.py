@@ -11,6 +11,7 @@ from redline_agent.errors import WorkspaceError
 from redline_agent.safety.gate import badge
 from redline_agent.safety.rules import Rules
 from redline_agent.text import split_lines
+from redline_agent.workspace.dependencies import link
 from redline_agent.workspace.hunks import Blame, Change, Origin, changes
 from redline_agent.workspace.overlay import Overlay, Touched
 from redline_agent.workspace.proposal import FileOperation, FileReview, Hunk, ProofItem, Proposal
@@ -41,7 +42,9 @@ def propose(
             review.follow(_text_now(overlay, path, review))
             files[path] = review
     _link(files)
-    return Proposal(run, session, instruction, files, operations, proof, notes)
+    proposal = Proposal(run, session, instruction, files, operations, proof, notes)
+    link(proposal)
+    return proposal
 
 
 def _renames(overlay: Overlay) -> dict[str, str]:

@@ -33,6 +33,8 @@ def dump(proposal: Proposal) -> dict[str, Any]:
                 "origin": _dump_origin(op.origin),
                 "file": _dump_file(op.file) if op.file else None,
                 "badge": op.badge,
+                "depends_on": op.depends_on,
+                "state": op.state,
             }
             for op in proposal.operations
         ],
@@ -61,6 +63,8 @@ def load(data: dict[str, Any]) -> Proposal:
             origin=Origin(**op["origin"]),
             file=_load_file(op["file"]) if op["file"] else None,
             badge=op["badge"],
+            depends_on=tuple(op.get("depends_on", ())),
+            state=op.get("state", "pending"),
         )
         for op in data["operations"]
     ]
@@ -91,6 +95,7 @@ def _dump_hunk(hunk: Hunk) -> dict[str, Any]:
         "origin": _dump_origin(hunk.origin),
         "depends_on": hunk.depends_on,
         "badge": hunk.badge,
+        "state": hunk.state,
     }
 
 
@@ -106,4 +111,5 @@ def _load_hunk(path: str, data: dict[str, Any]) -> Hunk:
         origin=Origin(**data["origin"]),
         depends_on=tuple(data["depends_on"]),
         badge=data["badge"],
+        state=data.get("state", "pending"),
     )

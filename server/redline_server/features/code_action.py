@@ -86,6 +86,11 @@ def _on_hunks(server: RedlineServer, path: Path, span: lsp.Range) -> Iterator[ls
             yield _action(
                 f"Redline: accept {hunk.id} ({one_line(hunk.reason, 40)})", ACCEPT, "redline.accept", argument
             )
+            needs = place.entry.proposal.needs([hunk.id])
+            if needs:
+                title = f"Redline: accept {hunk.id} with what it needs ({one_line(', '.join(needs), 40)})"
+                together = {"runId": run, "hunks": [hunk.id, *needs]}
+                yield _action(title, ACCEPT, "redline.accept", together)
         yield _action(f"Redline: reject {hunk.id} ({one_line(hunk.reason, 40)})", REJECT, "redline.reject", argument)
         if run not in seen:
             seen.add(run)
