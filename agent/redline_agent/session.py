@@ -14,7 +14,7 @@ import tomllib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from redline_agent.config import Config, state_dir, tighten
 from redline_agent.context.estimate import PAIRS_MAX, Calibration, Pair, calibrate
 from redline_agent.context.gather import Task, task_of
 from redline_agent.context.index import Index
-from redline_agent.errors import JournalError, LimitReached, RedlineError, UsageError
+from redline_agent.errors import JournalError, LimitReached, RedlineError, ReviewError, UsageError
 from redline_agent.events import (
     Accepting,
     Compacted,
@@ -32,6 +32,7 @@ from redline_agent.events import (
     HunksDecided,
     OutcomeState,
     Planned,
+    Proposed,
     ReplyReceived,
     RunEnded,
     RunStarted,
@@ -44,6 +45,7 @@ from redline_agent.limits import Meter
 from redline_agent.models.base import Model
 from redline_agent.models.names import default_model
 from redline_agent.models.pool import Pool
+from redline_agent.proof.partial import PREFIX, overlays
 from redline_agent.proof.prove import Prover, Wishes
 from redline_agent.proof.servers import Servers
 from redline_agent.safety.approvals import Asker, Memory, nobody
@@ -59,6 +61,8 @@ from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.lease import lease_of, leased
 from redline_agent.workspace.overlay import Buffers, Overlay
 from redline_agent.workspace.proposal import Proposal
+from redline_agent.workspace.revising import Revision, merge
+from redline_agent.workspace.stored import dump
 from redline_agent.workspace.workbench import Workbench
 
 RESUMABLE = ("interrupted", "cancelled", "failed", "limit")
@@ -91,6 +95,7 @@ class Run:
     proposal: Proposal | None = None
     frame: Frame | None = field(default=None, repr=False)
     resumed: bool = False
+    revision: Revision | None = field(default=None, repr=False)
     shown: tuple[str, ...] = ()
     steering: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(maxsize=32), repr=False)
 
@@ -143,10 +148,29 @@ class Workspace:
         """Return what the index knows of definitions, as the overlay has them."""
         return self.index.over(overlay) if self.index else None
 
-    def new_run(self, task: Task, model: Model, config: Config, session: str = "") -> Run:
-        """Return a run that has not begun."""
+    def new_run(
+        self, task: Task, model: Model, config: Config, session: str = "", revision: Revision | None = None
+    ) -> Run:
+        """Return a run that has not begun; with a revision it goes on from a hunk of another run's proposal."""
         config = self._tightened(config)
-        return Run(new_id("run"), session or new_id("session"), task, model.name, Meter(config.limits), config)
+        run = Run(new_id("run"), session or new_id("session"), task, model.name, Meter(config.limits), config)
+        run.revision = revision
+        return run
+
+    def revised(self, run: Run, texts: dict[str, str]) -> bool:
+        """Let a revision's hunks take the place of the one that it was about; False when that was decided on since."""
+        revision, made = run.revision, run.proposal
+        if revision is None or made is None:
+            return False
+        before = [item.id for item in made.items]
+        try:
+            merge(revision, made, texts)
+        except ReviewError:
+            return False
+        kept = revision.proposal
+        self.decided(run.id, run.session, "rejected", before)  # they are the other proposal's from now on
+        self.journal.append(kept.session, kept.run, Proposed(proposal=dump(kept)))
+        return True
 
     def _tightened(self, config: Config) -> Config:
         config = tighten(config, own_settings(self.resolver))
@@ -249,6 +273,21 @@ class Workspace:
     def _prover(self, config: Config, overlay: Overlay, keeper: Keeper, bench: Workbench) -> Prover:
         wishes = Wishes(config.proof_tests, config.proof_seconds, config.proof_servers)
         return Prover(overlay, keeper, bench, self.servers, wishes)
+
+    async def prove_accepted(self, proposal: Proposal, config: Config) -> None:
+        """Prove what was accepted of a proposal, which holds the answer from then on."""
+        after, before = overlays(proposal, self.resolver, self.buffers)
+        keeper = Keeper(self.rules, self.resolver.root, proposal.run, proposal.session, self.memory)
+        bench = Workbench(after, keeper, state_dir() / "scratch" / new_id(proposal.run))
+        prover = self._prover(self._tightened(config), after, keeper, bench)
+        prover.before = before
+        try:
+            found = await prover.prove()
+        finally:
+            await bench.close()
+        kept = [item for item in proposal.proof if not item.check.startswith(PREFIX)]
+        proposal.proof = [*kept, *(replace(item, check=PREFIX + item.check) for item in found)]
+        proposal.revision += 1
 
     async def close(self) -> None:
         """End what was started for this folder: language servers, the index."""

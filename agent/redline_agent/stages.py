@@ -156,6 +156,9 @@ class Stages:
         """Gather, and take the directive out that asked for the run."""
         means, run = self.means, self.means.run
         can = model.capabilities
+        watcher = Watcher(means.overlay)
+        if run.revision is not None:
+            run.revision.lay(means.overlay, means.keeper)
         content = await gather(
             run.task, means.overlay, means.keeper, means.workspace.masks, index=means.workspace.index, capabilities=can
         )
@@ -170,7 +173,6 @@ class Stages:
             profile=can.profile,
             flags=dict(means.config.flags),
         )
-        watcher = Watcher(means.overlay)
         means.workspace.remove_directive(run.task, means.overlay, means.keeper)
         files, seen = watcher.changes(means.workspace.journal.keep_text)
         events: list[Durable] = [started, *([Edited(files=files, seen=seen)] if files else [])]

@@ -21,6 +21,7 @@ from pygls.lsp.server import LanguageServer
 from redline_agent.config import Config, state_dir
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.models.names import default_model
+from redline_agent.text import one_line
 from redline_agent.version import VERSION
 from redline_agent.workspace.proposal import OPEN, FileOperation, Hunk
 
@@ -249,9 +250,21 @@ class RedlineServer(LanguageServer):
                 workspace.accepting(entry.proposal, [item.id for item in items if item.state in OPEN])
                 await self.acceptor.accept(entry, items)
                 self._tell_unsure(items)
+            self.in_background(self._prove_part(entry, items))
         finally:
             entry.proposal.claimed -= {item.id for item in items}
             workspace.ended(entry.proposal)
+
+    async def _prove_part(self, entry: Entry, items: list[Hunk | FileOperation]) -> None:
+        """Prove what was accepted where something of the proposal was left."""
+        states = {item.state for item in entry.proposal.items}
+        if "accepted" not in states or len(states) == 1 or not any(item.state == "accepted" for item in items):
+            return
+        await self.runs.workspace(entry.root).prove_accepted(entry.proposal, self.runs.config)
+        self.entry_changed(entry)
+        wrong = [item for item in entry.proposal.proof if item.check.startswith("accepted: ") and item.ok is False]
+        if wrong:
+            self.client.show(f"Redline: what you accepted is not whole: {one_line(wrong[0].detail, 200)}", error=True)
 
     def _tell_unsure(self, items: list[Hunk | FileOperation]) -> None:
         unsure = ", ".join(item.id for item in items if item.state == "unconfirmed")

@@ -83,6 +83,19 @@ class DecideArguments(RunId):
     revision: int | None = None
 
 
+class ReviseArguments(RunId):
+    """`redline.revise`."""
+
+    hunk: str
+    text: str = Field(min_length=1, max_length=20_000)
+
+
+class RevertArguments(RunId):
+    """`redline.revertRun`; with `preview` nothing is changed: the diff of the revert is shown."""
+
+    preview: bool = False
+
+
 class DiffArguments(RunId):
     """`redline.showDiff`."""
 

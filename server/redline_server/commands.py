@@ -22,6 +22,7 @@ from redline_agent.safety.paths import Resolver
 from redline_agent.safety.requests import Access
 from redline_agent.safety.rules import built_in_rules
 from redline_agent.text import escape_hidden, one_line, split_lines
+from redline_agent.workspace.revising import Revision
 
 from redline_server import convert
 from redline_server.accepting import revertable
@@ -35,6 +36,8 @@ from redline_server.arguments import (
     MaybeRunId,
     ModelArguments,
     NoArguments,
+    RevertArguments,
+    ReviseArguments,
     RunArguments,
     RunId,
     SessionArguments,
@@ -43,6 +46,7 @@ from redline_server.arguments import (
     TrustArguments,
 )
 from redline_server.documents import Document, directive_in
+from redline_server.review import Entry
 from redline_server.shown import write_read_only
 
 if TYPE_CHECKING:
@@ -202,7 +206,22 @@ async def _reject(server: RedlineServer, args: DecideArguments) -> dict[str, Any
     return {"rejected": [item.id for item in items]}
 
 
-async def _revert_run(server: RedlineServer, args: RunId) -> dict[str, Any]:
+async def _revise(server: RedlineServer, args: ReviseArguments) -> dict[str, str]:
+    """Send a hunk back to the agent with a word; what it makes of it takes the hunk's place."""
+    entry = server.entry_of(args.runId)
+    server.refresh_reviews()
+    words = args.text.strip()
+    if not words:
+        raise UsageError("The word on the hunk is empty.", hint="Say what to change in it.")
+    path = next((hunk.path for hunk in entry.proposal.hunks if hunk.id == args.hunk), "")
+    document = server.documents.at(entry.path(path)) if path else None
+    typed = [document.lines[at] for at, said in document.directives() if said == words] if document else []
+    revision = Revision(entry.proposal, args.hunk, words, typed[0] if len(typed) == 1 else "")
+    run = server.runs.revise(entry, revision, document.uri if document else "")
+    return {"runId": run.id, "sessionId": run.session}
+
+
+async def _revert_run(server: RedlineServer, args: RevertArguments) -> dict[str, Any]:
     server.entry_of(args.runId)
     server.refresh_reviews()
     entry = server.reviews.get(args.runId)
@@ -220,8 +239,32 @@ async def _revert_run(server: RedlineServer, args: RunId) -> dict[str, Any]:
             f"You changed the text of {', '.join(moved[:5])} since, so it is not reverted.",
             hint="Use the editor's undo.",
         )
+    if args.preview:
+        return _revert_preview(server, entry)
     server.in_background(server.revert(entry, done))
     return {"reverting": [item.id for item in done]}
+
+
+def _revert_preview(server: RedlineServer, entry: Entry) -> dict[str, Any]:
+    """Write what a revert would do as a read-only diff, and show it; nothing is changed."""
+    shown = [
+        f"{_BACK[op.kind]} {op.new_path or op.path}\n" for op in entry.proposal.operations if op.state == "accepted"
+    ]
+    for review in entry.proposal.files.values():
+        without = review.without(hunk.id for hunk in review.hunks if hunk.state == "accepted")
+        shown += _diff_lines(review.path, review.file.text, without)
+    diff = write_read_only(state_dir() / "diffs" / entry.proposal.run / "revert.diff", "".join(shown))
+    if not server.client.own:
+        server.in_background(server.client.show_document(convert.uri_of(diff)))
+    return {"uri": convert.uri_of(diff), "reverting": []}
+
+
+_BACK = {"create": "delete", "delete": "create", "rename": "rename back"}
+
+
+def _diff_lines(path: str, old: str, new: str) -> list[str]:
+    lines = difflib.unified_diff(split_lines(old), split_lines(new), f"a/{path}", f"b/{path}")
+    return [line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines]
 
 
 async def _show_diff(server: RedlineServer, args: DiffArguments) -> dict[str, Any]:
@@ -238,10 +281,7 @@ async def _show_diff(server: RedlineServer, args: DiffArguments) -> dict[str, An
         proposed = review.result(
             [hunk.id for hunk in review.hunks if hunk.state in ("pending", "conflicted", "applying")]
         )
-        lines = difflib.unified_diff(
-            split_lines(review.file.text), split_lines(proposed), f"a/{review.path}", f"b/{review.path}"
-        )
-        shown += [line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines]
+        shown += _diff_lines(review.path, review.file.text, proposed)
         copy = write_read_only(folder / _flat(review.path), proposed)
         files.append({"uri": convert.uri_of(entry.path(review.path)), "proposedUri": convert.uri_of(copy)})
     if wanted and not files:
@@ -339,7 +379,8 @@ _COMMANDS: dict[str, tuple[type[Arguments], Handler]] = {
     "redline.proposals": (NoArguments, _proposals),
     "redline.accept": (DecideArguments, _accept),
     "redline.reject": (DecideArguments, _reject),
-    "redline.revertRun": (RunId, _revert_run),
+    "redline.revise": (ReviseArguments, _revise),
+    "redline.revertRun": (RevertArguments, _revert_run),
     "redline.showDiff": (DiffArguments, _show_diff),
     "redline.sessions": (NoArguments, _sessions),
     "redline.resume": (SessionArguments, _resume),

@@ -27,11 +27,13 @@ from redline_agent.models.names import default_model
 from redline_agent.models.pool import Pool
 from redline_agent.session import Run, Workspace, journal_path
 from redline_agent.text import one_line, plural
+from redline_agent.workspace.proposal import Proposal
+from redline_agent.workspace.revising import Revision
 
 from redline_server.client import Client
 from redline_server.documents import Documents, FolderBuffers
 from redline_server.questions import Questions
-from redline_server.review import Reviews
+from redline_server.review import Entry, Reviews
 
 RUNS_AT_ONCE_MAX = 4
 RUNS_KEPT_MAX = 200
@@ -102,6 +104,18 @@ class Runs:
                 index = self.workspace(root).index
                 if index is not None:
                     index.warm()
+
+    def revise(self, entry: Entry, revision: Revision, uri: str) -> Run:
+        """Send a hunk back with a word: a run in its session, whose hunks take its place."""
+        review, _ = revision.found
+        task = Task(revision.instruction, file=review.path, lines=revision.lines)
+        session = entry.proposal.session
+        workspace = self.workspace(entry.root)
+        self.check_free(session)
+        model = self.pool.get(self.model_name)
+        known = session if workspace.journal.of_session(session) else ""
+        run = workspace.new_run(task, model, self.config, known, revision)
+        return self._go(run, Active(run, workspace, uri), model)
 
     def start(self, root: Path, task: Task, *, uri: str, session: str, confirm: str = "") -> Run:
         """Start a run and return at once; `confirm` is a question that the user must say yes to first."""
@@ -208,12 +222,23 @@ class Runs:
             case Retrying():
                 self._doing(active, f"{event.reason} Trying again in {event.wait_s:.0f} s")
             case Proposed() if active.run.proposal:
-                self._reviews.add(active.run.proposal, active.workspace.resolver)
-                self.on_proposal(active.run.id)
+                self._take(active, active.run.proposal)
             case _:
                 pass
         if self._client.own and not isinstance(event, Proposed):
             self._client.notify("redline/session", {"runId": active.run.id, "event": event.model_dump(mode="json")})
+
+    def _take(self, active: Active, proposal: Proposal) -> None:
+        """Take a proposal in: as one of its own, or in the place of the hunk that it revises."""
+        revision = active.run.revision
+        if revision is not None:
+            self._reviews.refresh()
+            texts = {path: review.file.text for path, review in revision.proposal.files.items()}
+            if active.workspace.revised(active.run, texts):
+                self.on_proposal(revision.proposal.run)
+                return
+        self._reviews.add(proposal, active.workspace.resolver)
+        self.on_proposal(active.run.id)
 
     # ---- progress
 

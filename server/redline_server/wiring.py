@@ -22,6 +22,7 @@ COMMANDS = (
     "redline.proposals",
     "redline.accept",
     "redline.reject",
+    "redline.revise",
     "redline.revertRun",
     "redline.showDiff",
     "redline.sessions",

@@ -1,10 +1,12 @@
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kit import disk, lay, permit
 from redline_agent.errors import FileRefused, StaleFile
 from redline_agent.safety.paths import Resolver
-from redline_agent.workspace.hunks import Origin
+from redline_agent.workspace.hunks import Origin, merged
 from redline_agent.workspace.overlay import Overlay
 
 BY = Origin(1, "c1", "edit", "because")
@@ -100,3 +102,57 @@ def test_a_sparse_giant_is_refused_at_once(folder):
         file.truncate(2**40)
     with pytest.raises(FileRefused, match="more than"):
         overlay(folder).find("big")
+
+
+TEN = "".join(f"line {n}\n" for n in range(10))
+
+
+def test_it_follows_what_the_user_types_under_it(folder):
+    over = overlay(folder, a__py=TEN)
+    edited = TEN.replace("line 2", "two")
+    over.write("a.py", edited, BY, permit("write", "a.py", edited))
+    over.buffers.texts["a.py"] = "# typed\n" + TEN.replace("line 7", "seven, typed")
+    both = "# typed\n" + edited.replace("line 7", "seven, typed")
+    assert over.find("a.py").file.text == both
+    assert over.touched["a.py"].base.text == over.buffers.texts["a.py"]
+
+
+def test_where_the_user_changed_the_same_lines_it_stays_as_it_was(folder):
+    over = overlay(folder, a__py=TEN)
+    edited = TEN.replace("line 2", "two")
+    over.write("a.py", edited, BY, permit("write", "a.py", edited))
+    over.buffers.texts["a.py"] = TEN.replace("line 2", "typed")
+    assert over.find("a.py").file.text == edited
+
+
+def test_a_whole_file_is_not_written_over_what_was_typed_but_quoted_lines_may_be(folder):
+    over = overlay(folder, a__py=TEN)
+    over.read("a.py")
+    over.buffers.texts["a.py"] = now = TEN + "typed\n"
+    with pytest.raises(StaleFile):
+        over.write("a.py", "x\n", BY, permit("write", "a.py", "x\n"))
+    one = now.replace("line 1", "one")
+    over.write("a.py", one, BY, permit("write", "a.py", one), region=True)
+    with pytest.raises(StaleFile):
+        over.write("a.py", "x\n", BY, permit("write", "a.py", "x\n"))
+    over.read("a.py")
+    over.write("a.py", "x\n", BY, permit("write", "a.py", "x\n"))
+
+
+LINES = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "d\n"]), max_size=8).map("".join)
+
+
+@given(LINES, LINES)
+def test_one_sided_changes_merge_to_that_side(base, other):
+    assert merged(base, other, base) == merged(base, base, other) == merged(base, other, other) == other
+
+
+@given(LINES, LINES, LINES)
+def test_a_merge_is_the_same_from_both_sides_and_keeps_what_neither_touched(base, ours, theirs):
+    assert merged(base, ours, theirs) == merged(base, theirs, ours)
+
+
+@given(LINES, LINES, LINES, LINES)
+def test_changes_far_apart_both_stay(head, tail, ours, theirs):
+    middle = "".join(f"kept {n}\n" for n in range(3))
+    assert merged(head + middle + tail, ours + middle + tail, head + middle + theirs) == ours + middle + theirs

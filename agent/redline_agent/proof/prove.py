@@ -34,6 +34,8 @@ class Prover:
     bench: Workbench
     servers: Servers
     wishes: Wishes
+    before: Overlay | None = None
+    """The files without the change, where it is in the files already."""
 
     async def prove(self) -> list[ProofItem]:
         """Check every changed file, and the project with them."""
@@ -64,7 +66,7 @@ class Prover:
         if not changed or self.wishes.tests == "off":
             return []
         bench = self.bench.beside("tests")
-        testing = Testing(self.overlay, self.keeper, bench, self.wishes.tests, self.wishes.seconds)
+        testing = Testing(self.overlay, self.keeper, bench, self.wishes.tests, self.wishes.seconds, self.before)
         try:
             return await testing.prove(changed)
         finally:

@@ -91,6 +91,7 @@ class Testing:
     bench: Workbench
     wish: str
     seconds: float
+    before: Overlay | None = None
     began_s: float = 0.0
 
     @property
@@ -132,7 +133,8 @@ class Testing:
         known = sorted(name for name in failures if self._was_there(name)) if runner.names else []
         old: set[str] = set()
         if known or not runner.names or not failures:
-            base = self.bench.beside("before", Overlay(self.overlay.resolver, self.overlay.buffers))
+            plain = self.before or Overlay(self.overlay.resolver, self.overlay.buffers)
+            base = self.bench.beside("before", plain)
             try:
                 ran = await self._once(base, runner, known)
             finally:

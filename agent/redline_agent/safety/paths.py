@@ -100,6 +100,27 @@ class Resolver:
         """Bytes of a regular file, None when there is none; raises FileRefused for all else."""
         return _checked(path, lambda: self._open(path))
 
+    def read_lines(self, path: str, start: int, end: int, chars_max: int) -> list[str]:
+        """Lines [start, end] from 1 of a regular file of any size, as UTF-8 with what is none replaced; at most so many
+        characters of them.
+        """
+        try:
+            handle = self._open(path)
+        except OSError as error:
+            raise _refused(path, error) from error
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise FileRefused(f"{path} is not a regular file.")
+        found: list[str] = []
+        size, number = 0, 0
+        with os.fdopen(handle, "rb") as file:
+            while size < chars_max and number < end and (data := file.readline(chars_max)):
+                number += 1
+                if number >= start:
+                    found.append(data.decode("utf-8", "replace"))
+                    size += len(found[-1])
+        return found
+
     def read_outside(self, request: Access, permit: Permit) -> bytes:
         """Bytes of a file outside the folder, for a permit to read it; raises PermitRefused, FileRefused."""
         permit.spend(request)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from redline_agent.errors import PathRefused, PermitRefused
+from redline_agent.errors import PathRefused, PermitRefused, ToolError
 from redline_agent.events import Durable
 from redline_agent.messages import Label
 from redline_agent.safety.keeper import Keeper
@@ -27,6 +27,7 @@ from redline_agent.workspace.overlay import Overlay, Seen
 from redline_agent.workspace.workbench import Workbench
 
 _LABEL_PATHS_MAX = 3
+FOLDER_FILES_MAX = 1_000
 
 
 class Input(BaseModel):
@@ -157,6 +158,15 @@ class ToolContext:
             and (self.overlay.resolver.names(path) < 2 or self.keeper.allowed(self.access("read", path)))
         ]
 
+    def beneath(self, path: str) -> list[str]:
+        """Files beneath a folder, [] for what is none; raises ToolError when there are too many to change at once."""
+        if path == "." or not (self.overlay.resolver.is_dir(path) or self.overlay.holds_folder(path)):
+            return []
+        found = [each for each in self.readable(path) if each.startswith(path + "/")]
+        if len(found) > FOLDER_FILES_MAX:
+            raise ToolError(f"{path} has {len(found)} files, more than {FOLDER_FILES_MAX}.", hint="Take it in parts.")
+        return found
+
     def see(self, path: str) -> Seen:
         """Return a file's text and remember that it was read; raises PathRefused, FileRefused."""
         request = self.access("read", path)
@@ -186,12 +196,15 @@ class ToolContext:
         """Raise Blocked when the file may not be written."""
         self.keeper.permit(Access("write", path))
 
-    def write(self, path: str, text: str, reason: str) -> Seen:
-        """Write a text in the overlay; names of secrets stand for the secrets that the file has now."""
+    def write(self, path: str, text: str, reason: str, *, region: bool = False) -> Seen:
+        """Write a text in the overlay; names of secrets stand for the secrets that the file has now.
+
+        `region`: only lines that were quoted are changed, so the rest of the file may have moved on since it was read.
+        """
         before = self.overlay.find(path)
         text = self.meant(text, before.file.text) if before else text
         request = Access("write", path, content=text_digest(text))
-        return self.overlay.write(path, text, self.origin(reason), self.keeper.permit(request))
+        return self.overlay.write(path, text, self.origin(reason), self.keeper.permit(request), region=region)
 
     def delete(self, path: str, reason: str) -> None:
         """Delete a file in the overlay."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from redline_agent.safety.requests import Request
+from redline_agent.text import plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
 
@@ -31,7 +32,13 @@ class Delete(Tool[DeleteInput]):
         return f"Deleting {arguments.path}"
 
     async def run(self, arguments: DeleteInput, context: ToolContext) -> Outcome:
-        """Delete in the overlay."""
+        """Delete in the overlay, a folder with all that is listed beneath it."""
         path = context.resolve(arguments.path)
+        beneath = context.beneath(path)
+        if beneath:
+            with context.overlay.all_or_nothing():
+                for each in beneath:
+                    context.delete(each, f"deleted {path}")
+            return Outcome(f"Deleted {path} ({plural(len(beneath), 'file')}).", f"deleted {path}")
         context.delete(path, f"deleted {path}")
         return Outcome(f"Deleted {path}.", f"deleted {path}")

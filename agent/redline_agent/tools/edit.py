@@ -46,14 +46,19 @@ class Edit(Tool[EditInput]):
         return f"Editing {arguments.path}"
 
     async def run(self, arguments: EditInput, context: ToolContext) -> Outcome:
-        """Match against the overlay's text; raises EditRefused, StaleFile."""
+        """Match against the overlay's text; raises EditRefused, StaleFile.
+
+        In a file that has changed since it was read only an exact quote will do: then its own lines are as they were.
+        """
         path = context.resolve(arguments.path)
-        seen = context.overlay.check_fresh(path)
+        seen = context.overlay.find(path)
         if seen is None:
             raise FileRefused(f"There is no file {path}.", hint="Use `write` to create it.")
         # matched in the text as the model sees it: a part of a secret is not there to be found
         old, new = (unescape_hidden(text, seen.file.text) for text in (arguments.old, arguments.new))
         edited = replace(context.masks.masked(seen.file.text), old, new)
-        after = context.write(path, edited.text, arguments.reason or "edited by the agent")
+        if edited.how != "exact":
+            context.overlay.check_fresh(path)
+        after = context.write(path, edited.text, arguments.reason or "edited by the agent", region=True)
         how = "" if edited.how == "exact" else f" (matched by {edited.how})"
         return Outcome(f"Edited {path}{how}; now version {after.version}.", f"edited {path}{how}")

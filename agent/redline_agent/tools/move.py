@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from redline_agent.safety.requests import Request
+from redline_agent.text import plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
 
@@ -36,7 +37,14 @@ class Move(Tool[MoveInput]):
         return f"Moving {arguments.path} to {arguments.to}"
 
     async def run(self, arguments: MoveInput, context: ToolContext) -> Outcome:
-        """Move in the overlay; raises FileRefused when the new name is taken."""
+        """Move in the overlay, a folder with all that is listed beneath it; raises FileRefused when a name is taken."""
         path, to = context.resolve(arguments.path), context.resolve(arguments.to)
+        beneath = context.beneath(path)
+        if beneath:
+            with context.overlay.all_or_nothing():
+                for each in beneath:
+                    context.move(each, to + each[len(path) :], f"moved {path} to {to}")
+            count = plural(len(beneath), "file")
+            return Outcome(f"Moved {path} to {to} ({count}).", f"moved {path} to {to} ({count})")
         context.move(path, to, f"moved {path} to {to}")
         return Outcome(f"Moved {path} to {to}.", f"moved {path} to {to}")

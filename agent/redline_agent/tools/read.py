@@ -45,6 +45,8 @@ class Read(Tool[ReadInput]):
     async def run(self, arguments: ReadInput, context: ToolContext) -> Outcome:
         """Return numbered lines; a range outside the file is told, not an error."""
         request = context.access("read", arguments.path)
+        if arguments.start and request.place == "workspace" and context.overlay.is_large(request.path):
+            return _part(arguments, request, context)
         seen = context.see(request.path) if request.place == "workspace" else _outside(request, context)
         lines = split_lines(context.shown(seen.file.text))
         start, end = arguments.start or 1, min(arguments.end or len(lines), len(lines))
@@ -62,6 +64,19 @@ class Read(Tool[ReadInput]):
         if start > len(lines) and lines:
             shown.append(f"[line {start} is after the end of the file]")
         return Outcome("\n".join([head, *shown]), f"read {seen.path} ({plural(max(0, end - start + 1), 'line')})")
+
+
+def _part(arguments: ReadInput, request: Access, context: ToolContext) -> Outcome:
+    """Lines of a file that is too large to be worked on whole: shown, but not to be edited."""
+    start, end = arguments.start or 1, arguments.end or (arguments.start or 1) + 400
+    context.keeper.permit(request)
+    context.note(request.path)
+    lines = context.overlay.resolver.read_lines(request.path, start, end, READ_CHARS_MAX)
+    shown = [f"{number}\t{context.shown(line.rstrip())}" for number, line in enumerate(lines, start)]
+    head = (
+        f"{request.path}: lines {start} to {start + len(lines) - 1} of a large file, which can be read by range alone"
+    )
+    return Outcome("\n".join([head, *shown]), f"read {request.path} ({plural(len(lines), 'line')})")
 
 
 def _outside(request: Access, context: ToolContext) -> Seen:

@@ -103,6 +103,30 @@ def _unique(lines: Sequence[str], low: int, high: int) -> dict[str, int]:
     return {line: at for line, at in seen.items() if at >= 0}
 
 
+def merged(base: str, ours: str, theirs: str) -> str | None:
+    """Return the text with both sides' changes of `base`; None where they touch the same lines in different ways."""
+    old = split_lines(base)
+    mine, other = changes(old, split_lines(ours)), changes(old, split_lines(theirs))
+    both: list[Change] = [*mine]
+    for change in other:
+        same = any((c.start, c.end, c.new) == (change.start, change.end, change.new) for c in mine)
+        if same:
+            continue
+        if any(c.start <= change.end and change.start <= c.end for c in mine):
+            return None
+        both.append(change)
+    out: list[str] = []
+    at = 0
+    for change in sorted(both, key=lambda each: each.start):
+        out += [*old[at : change.start], *change.new]
+        at = change.end
+    lines = [*out, *old[at:]]
+    glued = any(
+        not line.endswith(("\n", "\r")) for line in lines[:-1]
+    )  # two last lines, of which one is no longer last
+    return None if glued else "".join(lines)
+
+
 class Blame:
     """Which operations made each line of a text, followed through its edits.
 

@@ -15,11 +15,11 @@ from typing import Literal, Protocol
 from pathspec import GitIgnoreSpec
 
 from redline_agent.errors import FileRefused, RedlineError, StaleFile
-from redline_agent.limits import WALK_FILES_MAX
+from redline_agent.limits import FILE_BYTES_MAX, WALK_FILES_MAX
 from redline_agent.safety.paths import Resolver
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.requests import Access, text_digest
-from redline_agent.workspace.hunks import Origin
+from redline_agent.workspace.hunks import Origin, merged
 from redline_agent.workspace.textfile import TextFile, decode, digest
 
 _NEVER_WALKED = frozenset(
@@ -118,9 +118,26 @@ class Overlay:
         """Return the file at a resolved path, or None; raises FileRefused for what is not text."""
         touched = self.touched.get(path)
         if touched is not None:
+            self._follow(path, touched)
             text = touched.text
             return None if text is None else Seen(path, touched.kind.with_text(text), digest(text), "overlay")
         return self._below(path)
+
+    def _follow(self, path: str, touched: Touched) -> None:
+        """Lay the run's edits over what the file has become, where nobody else changed the same lines."""
+        texts = [edit.text for edit in touched.edits]
+        if touched.base is None or touched.moved_to or touched.moved_from or None in texts:
+            return
+        try:
+            below = self._below(path)
+        except RedlineError:
+            return
+        if below is None or below.file.text == touched.base.text:
+            return
+        moved = [merged(touched.base.text, text or "", below.file.text) for text in texts]
+        if None not in moved:
+            touched.base = touched.kind = below.file
+            touched.edits = [Edit(edit.origin, text) for edit, text in zip(touched.edits, moved, strict=True)]
 
     def read(self, path: str) -> Seen:
         """Return the file, and remember that the run has seen this version; raises FileRefused when missing."""
@@ -151,6 +168,13 @@ class Overlay:
         file = decode(data, path)
         return Seen(path, file, digest(file.text), "disk")
 
+    def is_large(self, path: str) -> bool:
+        """Whether a file on the disk is above what is worked on whole."""
+        try:
+            return path not in self.touched and (self.resolver.root / path).stat().st_size > FILE_BYTES_MAX
+        except OSError:
+            return False
+
     def exists(self, path: str) -> bool:
         """Whether a file is there, text or not."""
         touched = self.touched.get(path)
@@ -171,18 +195,28 @@ class Overlay:
             )
         return seen
 
-    def write(self, path: str, text: str, origin: Origin, permit: Permit) -> Seen:
-        """Give the file a new text, creating it when there is none; raises PermitRefused, FileRefused, StaleFile."""
+    def is_stale(self, path: str) -> bool:
+        """Whether the file is not the version that the run saw last."""
+        seen, wanted = self.find(path), self._seen.get(path)
+        return seen is not None and wanted is not None and wanted != seen.version
+
+    def write(self, path: str, text: str, origin: Origin, permit: Permit, *, region: bool = False) -> Seen:
+        """Give the file a new text, creating it when there is none; raises PermitRefused, FileRefused, StaleFile.
+
+        `region`: only lines that the run knows are changed, so the rest may have moved on; it is still to be read.
+        """
         permit.spend(Access("write", path, content=text_digest(text)))
         if (self.resolver.root / path).is_dir():
             raise FileRefused(f"{path} is a folder.")
-        seen = self.check_fresh(path)
+        stale = region and self.is_stale(path)
+        seen = self.find(path) if region else self.check_fresh(path)
         touched = self._touch(path, seen)
         kind = touched.kind.with_text(text)
         kind.encode()
         if seen is None or seen.file.text != text:
             touched.edits.append(Edit(origin, text))
-        self._seen[path] = digest(text)
+        if not stale:
+            self._seen[path] = digest(text)
         return Seen(path, kind, digest(text), "overlay")
 
     def delete(self, path: str, origin: Origin, permit: Permit) -> None:

@@ -103,6 +103,11 @@ class FileReview:
         """Text with the hunks of these ids applied to the current text."""
         return self._composed({hunk.id: hunk.new for hunk in self.hunks if hunk.id in set(taken)})[0]
 
+    def without(self, taken: Iterable[str]) -> str:
+        """Text with accepted hunks of these ids taken back."""
+        ids = set(taken)
+        return self._composed({hunk.id: hunk.old for hunk in self.hunks if hunk.id in ids})[0]
+
     def sending(self, taken: Iterable[str]) -> str:
         """Mark hunks as applying, remember what their echo looks like, and return the text to expect."""
         moving = {hunk.id: hunk.new for hunk in self.hunks if hunk.id in set(taken)}

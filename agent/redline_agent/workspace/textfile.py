@@ -58,8 +58,14 @@ def decode(data: bytes, path: str) -> TextFile:
             return TextFile(_decoded(data[len(bom) :], encoding, path), encoding, bom)
     if b"\0" in data:
         raise FileRefused(f"{path} is a binary file.")
-    encoding = _declared(data, path) if path.endswith((".py", ".pyi")) else "utf-8"
-    return TextFile(_decoded(data, encoding, path), encoding)
+    if path.endswith((".py", ".pyi")):
+        encoding = _declared(data, path)
+        return TextFile(_decoded(data, encoding, path), encoding)
+    try:
+        return TextFile(data.decode("utf-8"), "utf-8")
+    except UnicodeDecodeError:
+        encoding = _detected(data, path)
+        return TextFile(_decoded(data, encoding, path), encoding)
 
 
 def _declared(data: bytes, path: str) -> str:
@@ -68,6 +74,16 @@ def _declared(data: bytes, path: str) -> str:
     except SyntaxError as error:
         raise FileRefused(f"{path} declares an encoding that is unknown or wrong: {error}.") from error
     return "utf-8" if encoding == "utf-8-sig" else encoding
+
+
+def _detected(data: bytes, path: str) -> str:
+    """Return the likeliest encoding, if its text gives back the same bytes; raises FileRefused."""
+    from charset_normalizer import from_bytes  # only for what is not UTF-8
+
+    found = from_bytes(data).best()
+    if found is None or data.decode(found.encoding, "replace").encode(found.encoding, "replace") != data:
+        raise FileRefused(f"{path} is not valid UTF-8, and its encoding cannot be told.", hint="Convert it to UTF-8.")
+    return found.encoding
 
 
 def _decoded(data: bytes, encoding: str, path: str) -> str:

@@ -20,6 +20,7 @@ REWRITE = "refactor.rewrite.redline"
 QUICKFIX = "quickfix.redline"
 ACCEPT = "quickfix.redline.accept"
 REJECT = "quickfix.redline.reject"
+REVISE = "quickfix.redline.revise"
 SOURCES = {
     "source.redline.document": ("document this", "Write or complete the documentation of the selected code."),
     "source.redline.test": (
@@ -29,7 +30,7 @@ SOURCES = {
     "source.redline.explain": ("explain this", "Explain the selected code. Change nothing."),
     "source.redline.review": ("review this", "Review the selected code for mistakes. Change nothing."),
 }
-KINDS = [REWRITE, QUICKFIX, ACCEPT, REJECT, *SOURCES]
+KINDS = [REWRITE, QUICKFIX, ACCEPT, REJECT, REVISE, *SOURCES]
 CLEAN_UPS = ("organise imports", "remove unused", "fix lint", "modernise syntax")
 
 
@@ -42,7 +43,7 @@ def code_actions(server: RedlineServer, params: lsp.CodeActionParams) -> list[ls
         return []
     asked = params.context.only
     found = [*_on_hunks(server, path, params.range), *_on_questions(server, uri, params.range)]
-    found += _on_directives(document, params.range)
+    found += _on_directives(server, document, params.range)
     if path.suffix in (".py", ".pyi"):
         found += _clean_ups(server, uri, params)
     found += _with_model(server, uri, params, list(asked or []))
@@ -122,9 +123,15 @@ def _on_questions(server: RedlineServer, uri: str, span: lsp.Range) -> Iterator[
             )
 
 
-def _on_directives(document: Document, span: lsp.Range) -> Iterator[lsp.CodeAction]:
+def _on_directives(server: RedlineServer, document: Document, span: lsp.Range) -> Iterator[lsp.CodeAction]:
     for line, words in document.directives():
         if span.start.line <= line <= span.end.line:
+            for place in server.reviews.hunks(document.path):
+                hunk = place.hunk
+                if hunk.start - 1 <= line <= hunk.end and words not in document.brought:
+                    title = f"Redline: revise {hunk.id}: {one_line(words, 60)}"
+                    argument = {"runId": place.entry.proposal.run, "hunk": hunk.id, "text": words}
+                    yield _action(title, REVISE, "redline.revise", argument)
             yield _action(
                 f"Redline: {one_line(words, 80)}",
                 REWRITE,

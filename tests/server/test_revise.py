@@ -1,0 +1,175 @@
+"""A hunk sent back with a word, parts that are proven again, and reverts that are shown first."""
+
+import json
+from pathlib import Path
+
+import pytest
+from kit import call, finish, lay
+from raw_client import RawClient
+
+TEXT = "import os\n\n\ndef foo(x):\n    return x\n\n\n# a\n# b\n\n\nprint(foo(1))\n"
+
+
+def edit(old, new):
+    return call("edit", path="a.py", old=old, new=new, reason=f"{new} is better")
+
+
+FIRST = [{"calls": [*edit("return x", "return x + 1")["calls"], *edit("foo(1)", "foo(2)")["calls"]]}, finish()]
+
+
+def scripted(tmp_path, name, replies):
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(replies))
+    return f"scripted:{path}"
+
+
+@pytest.fixture
+def client(folder):
+    lay(folder, {"a.py": TEXT})
+    with RawClient(folder) as client:
+        client.initialize(folder)
+        yield client
+
+
+def begun(client, folder, tmp_path, replies=FIRST):
+    uri = client.open(folder / "a.py")
+    client.do("redline.setModel", {"model": scripted(tmp_path, "first", replies)})
+    run = client.run("change it", uri=uri)
+    assert run["state"] == "proposed", run
+    return uri, run["runId"]
+
+
+def by_text(client, run):
+    return {hunk["newText"]: hunk for hunk in client.proposal(run)["hunks"]}
+
+
+def test_a_word_on_a_hunk_brings_another_in_its_place(client, folder, tmp_path):
+    uri, run = begun(client, folder, tmp_path)
+    hunk = by_text(client, run)["    return x + 1\n"]
+    client.do(
+        "redline.setModel", {"model": scripted(tmp_path, "second", [edit("return x + 1", "return 1 + x"), finish()])}
+    )
+    revised = client.do("redline.revise", {"runId": run, "hunk": hunk["id"], "text": "the other way round"})
+    client.ended(revised["runId"])
+    found = by_text(client, run)
+    assert set(found) == {"    return 1 + x\n", "print(foo(2))\n"}
+    new = found["    return 1 + x\n"]
+    assert (new["oldText"], new["state"]) == ("    return x\n", "pending")
+    assert new["id"] == f"{hunk['id']}r1"
+    assert revised["runId"] not in {p["runId"] for p in client.do("redline.proposals")}
+    client.do("redline.accept", {"runId": run, "hunks": [new["id"], found["print(foo(2))\n"]["id"]]})
+    client.wait(lambda: set(client.states(run).values()) == {"accepted"} or None, what="the accept")
+    assert client.documents[uri][1] == TEXT.replace("return x", "return 1 + x").replace("foo(1)", "foo(2)")
+
+
+def test_the_new_hunk_is_there_after_a_restart(client, folder, tmp_path):
+    _, run = begun(client, folder, tmp_path)
+    hunk = by_text(client, run)["    return x + 1\n"]
+    client.do("redline.reject", {"runId": run, "hunks": [by_text(client, run)["print(foo(2))\n"]["id"]]})
+    client.do(
+        "redline.setModel", {"model": scripted(tmp_path, "second", [edit("return x + 1", "return 1 + x"), finish()])}
+    )
+    client.ended(client.do("redline.revise", {"runId": run, "hunk": hunk["id"], "text": "turn it"})["runId"])
+    client.close()
+    with RawClient(folder) as again:
+        again.initialize(folder)
+        again.open(folder / "a.py")
+        again.wait(lambda: again.do("redline.proposals"), what="the proposals of before")
+        assert {h["newText"]: h["state"] for h in again.proposal(run)["hunks"]} == {
+            "    return 1 + x\n": "pending", "print(foo(2))\n": "rejected"
+        }  # fmt: skip
+        assert len(again.do("redline.proposals")) == 1
+
+
+def test_a_directive_on_a_hunk_offers_to_revise_it_and_goes(client, folder, tmp_path):
+    uri, run = begun(client, folder, tmp_path)
+    version, text = client.documents[uri]
+    at = text.index("    return x")
+    lines = text[:at].count("\n")
+    typed = "    # redline: the other way round\n"
+    for place, letter in enumerate("\n" + typed[:-1]):  # an empty line, then the words in it
+        position = {"line": lines, "character": max(0, place - 1)}
+        type_(client, uri, {"range": {"start": position, "end": position}, "text": letter})
+    client.documents[uri][1] = text[:at] + typed + text[at:]
+    span = {"start": {"line": lines, "character": 0}, "end": {"line": lines, "character": 0}}
+    offered = client.result("textDocument/codeAction",
+                            {"textDocument": {"uri": uri}, "range": span, "context": {"diagnostics": []}})  # fmt: skip
+    (action,) = [each for each in offered if each["title"].startswith("Redline: revise")]
+    assert action["kind"] == "quickfix.redline.revise"
+    client.do(
+        "redline.setModel", {"model": scripted(tmp_path, "second", [edit("return x + 1", "return 1 + x"), finish()])}
+    )
+    client.ended(client.do(action["command"]["command"], action["command"]["arguments"][0])["runId"])
+    hunks = [h for h in client.proposal(run)["hunks"] if "1 + x" in h["newText"]]
+    client.do("redline.accept", {"runId": run, "hunks": [h["id"] for h in hunks]})
+    client.wait(lambda: "1 + x" in client.documents[uri][1] or None, what="the accept")
+    assert client.documents[uri][1] == TEXT.replace("return x", "return 1 + x")
+
+
+def type_(client, uri, change):
+    client.documents[uri][0] += 1
+    client.notify("textDocument/didChange",
+                  {"textDocument": {"uri": uri, "version": client.documents[uri][0]}, "contentChanges": [change]})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argument", "why"),
+    [
+        ({"hunk": "h99"}, "no hunk 'h99'"),
+        ({"text": " "}, "empty"),
+        ({"runId": "run-x"}, "no proposal"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_what_cannot_be_revised_says_why(client, folder, tmp_path, argument, why):
+    _, run = begun(client, folder, tmp_path)
+    reply = client.command("redline.revise", {"runId": run, "hunk": "h1", "text": "x", **argument})
+    assert why in reply["error"]["message"].lower()
+
+
+def test_a_part_is_proven_again(client, folder, tmp_path):
+    replies = [
+        {"calls": [*edit("import os", "import os\nimport sys")["calls"], *edit("foo(1)", "foo(sys.maxsize)")["calls"]]},
+        finish(),
+    ]
+    _, run = begun(client, folder, tmp_path, replies)
+    hunk = by_text(client, run)["print(foo(sys.maxsize))\n"]
+    answer = client.do("redline.accept", {"runId": run, "hunks": [hunk["id"]]})
+    assert len(answer["needs"]) == 1
+
+    def part():
+        return [i for i in client.proposal(run)["proof"] if i["check"].startswith("accepted: ")]
+
+    found = client.wait(part, what="the proof of the part")
+    assert any(i["ok"] is False and "sys" in i["detail"] for i in found), found
+    client.do("redline.accept", {"runId": run, "hunks": answer["needs"]})
+    client.wait(lambda: set(client.states(run).values()) == {"accepted"} or None, what="the rest")
+
+
+def test_a_revert_is_shown_first_and_can_be_reverted(client, folder, tmp_path):
+    uri, run = begun(client, folder, tmp_path)
+    client.do("redline.accept", {"runId": run, "hunks": "all"})
+    client.wait(lambda: set(client.states(run).values()) == {"accepted"} or None, what="the accept")
+    after = client.documents[uri][1]
+    shown = client.do("redline.revertRun", {"runId": run, "preview": True})
+    assert shown["reverting"] == []
+    assert "-    return x + 1\n+    return x\n" in Path(shown["uri"].removeprefix("file://")).read_text()
+    assert client.documents[uri][1] == after
+    client.do("redline.revertRun", {"runId": run})
+    client.wait(lambda: client.documents[uri][1] == TEXT or None, what="the revert")
+    client.wait(lambda: set(client.states(run).values()) == {"undone"} or None, what="its echo")
+    client.do("redline.accept", {"runId": run, "hunks": list(client.states(run))})
+    client.wait(lambda: client.documents[uri][1] == after or None, what="the revert of the revert")
+
+
+def test_a_run_of_an_earlier_server_can_be_reverted(client, folder, tmp_path):
+    uri, run = begun(client, folder, tmp_path)
+    client.do("redline.accept", {"runId": run, "hunks": "all"})
+    client.wait(lambda: set(client.states(run).values()) == {"accepted"} or None, what="the accept")
+    (folder / "a.py").write_text(client.documents[uri][1])
+    client.close()
+    with RawClient(folder) as again:
+        again.initialize(folder)
+        uri = again.open(folder / "a.py")
+        again.do("redline.revertRun", {"runId": run})
+        again.wait(lambda: again.documents[uri][1] == TEXT or None, what="the revert")
