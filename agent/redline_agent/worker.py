@@ -30,8 +30,15 @@ def _exports(request: dict[str, Any]) -> dict[str, Any]:
     return imported_elsewhere(**request)
 
 
+def _refactor(request: dict[str, Any]) -> dict[str, Any]:
+    from redline_agent.semantics.rope_refactor import refactor
+
+    return refactor(**request)
+
+
 _TASKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "rename": _rename,
+    "refactor": _refactor,
     "search": _search,
     "exports": _exports,
 }

@@ -29,6 +29,9 @@ _EDITS = frozenset(
         "fix_lint",
         "str_replace_based_edit_tool",
         "apply_patch",
+        "extract",
+        "inline",
+        "move_symbol",
     }
 )
 

@@ -246,6 +246,46 @@ def _fix(rules: str) -> Callable[[re.Match[str], dict[str, Any]], Script]:
     return script
 
 
+def _extract(match: re.Match[str], editor: dict[str, Any]) -> Script:
+    path = _named(match, editor) or editor.get("file", "")
+    if match["start"]:
+        start, end = int(match["start"]), int(match["end"] or match["start"])
+    elif editor.get("lines"):
+        start, end = editor["lines"]
+    else:
+        raise CannotDo(f"Say which lines, as in: extract lines 3 to 7 of {path or 'PATH'} to {match['new']}")
+    wanted = {"expression": match["expression"]} if match["expression"] else {}
+    result = yield "extract", {"path": path, "start": start, "end": end, "name": match["new"], **wanted}
+    return _worked(result)
+
+
+def _inline(match: re.Match[str], editor: dict[str, Any]) -> Script:
+    path = yield from _defining(match, editor)
+    extra: dict[str, Any] = {"line": int(match["line"])} if match["line"] else {}
+    result = yield "inline", {"path": path, "name": match["old"], **extra}
+    return _worked(result)
+
+
+def _move(match: re.Match[str], editor: dict[str, Any]) -> Script:
+    path = yield from _defining(match, editor)
+    result = yield "move_symbol", {"path": path, "name": match["old"], "to": match["to"].strip("\"'`")}
+    return _worked(result)
+
+
+def _defining(match: re.Match[str], editor: dict[str, Any]) -> Generator[Call, ToolResult, str]:
+    """The one file that defines a name: the one that is said, the editor's where it does, else the only one."""
+    path = _named(match, editor)
+    if path:
+        return path
+    places = yield from _definitions(match["old"], _only_target(editor))
+    if editor.get("file") in places:
+        return str(editor["file"])
+    if len(places) != 1:
+        what = f"{match['old']} is defined in several files" if places else f"Nothing here defines {match['old']}"
+        raise CannotDo("\n".join([f"{what}. Say which, with: in PATH", *places]))
+    return places[0]
+
+
 def _worked(result: ToolResult) -> str:
     if result.error:
         raise CannotDo(_plain(result.text))
@@ -270,6 +310,27 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "rename X to Y [in PATH] [on line N]",
         "renames a Python symbol wherever it can be proven to be the same",
         _rename,
+    ),
+    Instruction(
+        _words(rf"extract\s+(?:`(?P<expression>[^`]+)`\s*)?(?:(?:in\s+)?(?:the\s+)?(?:selection|selected\s+lines)"
+            rf"|(?:on\s+|in\s+)?lines?\s+(?P<start>\d+)(?:\s*(?:to|-|–)\s*(?P<end>\d+))?)?{_IN}\s*(?:to|into|as)\s+"
+            rf"(?:an?\s+|the\s+)?(?:function\s+|method\s+|variable\s+)?`?(?P<new>[A-Za-z_]\w*)`?"),
+        "extract lines 3 to 7 [of PATH] to NAME",
+        "makes a function of Python lines; of an `expression` on them, a variable",
+        _extract,
+    ),
+    Instruction(
+        _words(rf"inline\s+(?:the\s+)?(?:function\s+|method\s+|variable\s+)?{_NAME.format('old')}{_WHERE}"),
+        "inline X [in PATH] [on line N]",
+        "puts a Python function or variable where it is used, and removes it",
+        _inline,
+    ),
+    Instruction(
+        _words(rf"move\s+(?:the\s+)?(?:function\s+|class\s+|variable\s+|symbol\s+)?{_NAME.format('old')}{_IN}"
+            r"\s+(?:to|into)\s+(?P<to>\"[^\"]+\"|'[^']+'|`[^`]+`|\S+\.pyi?)"),
+        "move X [in PATH] to PATH",
+        "moves a Python symbol to another module, imports with it",
+        _move,
     ),
     Instruction(
         _words(rf"(?:organi[sz]e|sort|clean\s+up)\s+(?:the\s+|all\s+)?imports{_PLACE}"),

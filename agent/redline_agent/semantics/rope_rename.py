@@ -56,6 +56,15 @@ class _OverlayFiles(FileSystemCommands):
         return data.removeprefix(_BOMS[0])
 
 
+def open_project(root: Path, above: dict[str, str | None]) -> Any:
+    """Return rope's project over the overlay's texts; nothing of the project is executed."""
+    return Project(
+        str(root), fscommands=_OverlayFiles(root, above), ropefolder=None,  # pyright: ignore[reportArgumentType]  rope's own documented way to have none
+        automatic_soa=False, validate_objectdb=False,
+        save_objectdb=False, python_path=[], ignore_syntax_errors=True, ignore_bad_imports=True,
+    )  # fmt: skip
+
+
 def rename(
     root: str, paths: list[str], above: dict[str, str | None], path: str, old: str, new: str, line: int | None
 ) -> dict[str, Any]:
@@ -84,19 +93,15 @@ def _rename(
     name = old.rsplit(".", 1)[-1]
     _check_name(name, new)
     word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
-    having = {p: _flat(text) for p, text in texts(str(root), paths, above) if word.search(text)}
+    having = {p: flat(text) for p, text in texts(str(root), paths, above) if word.search(text)}
     if path not in having:
         raise CannotRename(f"The name {name} is not in {path}.")
     python = {p: text for p, text in having.items() if p.endswith((".py", ".pyi"))}
     broken = [p for p, text in python.items() if parsed(text) is None]
     if path in broken:
         raise CannotRename(f"{path} is not valid Python, so nothing can be proven about {name}.")
-    target = _target(having[path], path, old, line)
-    project: Any = Project(
-        str(root), fscommands=_OverlayFiles(root, above), ropefolder=None,  # pyright: ignore[reportArgumentType]  rope's own documented way to have none
- automatic_soa=False, validate_objectdb=False,
-        save_objectdb=False, python_path=[], ignore_syntax_errors=True, ignore_bad_imports=True,
-    )  # fmt: skip
+    target = target_of(having[path], path, old, line)
+    project = open_project(root, above)
     try:
         unsure: list[tuple[str, int]] = []
 
@@ -104,12 +109,12 @@ def _rename(
             unsure.append((occurrence.resource.path, occurrence.lineno))
             return False
 
-        offset = _offset(having[path], target)
+        offset = offset_of(having[path], target)
         work: Any = Rename(project, project.get_file(path), offset)
         files = [project.get_file(p) for p in python if p not in broken]
         result = work.get_changes(new, in_hierarchy=target.in_class, unsure=note, resources=files)
         changed: dict[str, str] = {
-            change.resource.path.replace("\\", "/"): _flat(change.new_contents)
+            change.resource.path.replace("\\", "/"): flat(change.new_contents)
             for change in result.changes
             if hasattr(change, "new_contents")
         }
@@ -132,7 +137,8 @@ def _rename(
     }
 
 
-def _flat(text: str) -> str:
+def flat(text: str) -> str:
+    """Return a text with line feeds alone, and no byte order mark."""
     return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
 
 
@@ -187,7 +193,7 @@ def _bindings(tree: ast.Module, name: str) -> list[_Binding]:
     return found
 
 
-def _target(text: str, path: str, old: str, line: int | None) -> _Binding:
+def target_of(text: str, path: str, old: str, line: int | None) -> _Binding:
     """Return the one binding that the request means; raises CannotRename when it could mean several."""
     scope, _, name = old.rpartition(".")
     tree = parsed(text)
@@ -228,7 +234,7 @@ def _on_line(text: str, found: list[_Binding], name: str, line: int, path: str) 
     return _Binding(scope, attribute, line, column)
 
 
-def _offset(text: str, target: _Binding) -> int:
+def offset_of(text: str, target: _Binding) -> int:
     """Offset of the bound name itself; a def or class node starts at its keyword, an alias may rename."""
     lines = text.split("\n")
     start = sum(len(line) + 1 for line in lines[: target.line - 1])

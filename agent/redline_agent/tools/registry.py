@@ -15,10 +15,13 @@ from redline_agent.tools.definition import Definition
 from redline_agent.tools.delegate import Delegate
 from redline_agent.tools.delete import Delete
 from redline_agent.tools.edit import Edit
+from redline_agent.tools.extract import Extract
 from redline_agent.tools.finish import Finish
 from redline_agent.tools.fix_lint import FixLint
+from redline_agent.tools.inline import Inline
 from redline_agent.tools.list import List
 from redline_agent.tools.move import Move
+from redline_agent.tools.move_symbol import MoveSymbol
 from redline_agent.tools.organise_imports import OrganiseImports
 from redline_agent.tools.outline import Outline
 from redline_agent.tools.plan import Plan
@@ -38,8 +41,8 @@ from redline_agent.tools.write import Write
 
 TOOLS: tuple[Tool[Any], ...] = (
     Read(), List(), Search(), Outline(), Definition(), References(), Edit(), ReplaceSymbol(), Write(), Move(), Delete(),
-    RenameSymbol(), OrganiseImports(), FixLint(), Run(), Todo(), Delegate(), AskUser(), ReadMore(), Finish(), Plan(),
-    Verdict(), Report(), TextEditor(), Bash(), ApplyPatch(), Shell(),
+    RenameSymbol(), Extract(), Inline(), MoveSymbol(), OrganiseImports(), FixLint(), Run(), Todo(), Delegate(),
+    AskUser(), ReadMore(), Finish(), Plan(), Verdict(), Report(), TextEditor(), Bash(), ApplyPatch(), Shell(),
 )  # fmt: skip
 
 
