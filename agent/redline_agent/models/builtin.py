@@ -315,7 +315,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         _words(rf"extract\s+(?:`(?P<expression>[^`]+)`\s*)?(?:(?:in\s+)?(?:the\s+)?(?:selection|selected\s+lines)"
             rf"|(?:on\s+|in\s+)?lines?\s+(?P<start>\d+)(?:\s*(?:to|-|–)\s*(?P<end>\d+))?)?{_IN}\s*(?:to|into|as)\s+"
             rf"(?:an?\s+|the\s+)?(?:function\s+|method\s+|variable\s+)?`?(?P<new>[A-Za-z_]\w*)`?"),
-        "extract lines 3 to 7 [of PATH] to NAME",
+        "extract lines 3 to 7 [of PATH] to X",
         "makes a function of Python lines; of an `expression` on them, a variable",
         _extract,
     ),

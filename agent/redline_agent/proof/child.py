@@ -18,7 +18,7 @@ from redline_agent.errors import ToolError
 START_S_MAX = 20.0
 MESSAGE_BYTES_MAX = 32 * 2**20
 _HEADERS_MAX = 20
-_SETTLE_S = 0.3
+SETTLE_S = 0.3
 """A server that only pushes may push twice for one version; what it said last within so long counts."""
 Freshness = Literal["current", "timed-out", "unavailable"]
 
@@ -44,11 +44,19 @@ class Report:
 class Child:
     """One server that has been started; `name` is its name in the catalogue."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, root: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        root: Path,
+        settings: Mapping[str, Any],
+        settle_s: float,
+    ) -> None:
         self.name = name
         self.process = process
         self._root = root
         self._settings = settings
+        self._settle_s = settle_s
         self._ids = 0
         self._version = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -130,7 +138,7 @@ class Child:
         while True:
             said = self._pushed.get(uri)
             if said is not None and said[0] in (version, None):
-                await asyncio.sleep(_SETTLE_S)
+                await asyncio.sleep(self._settle_s)
                 return self._pushed[uri][1]
             self._news.clear()
             if not self.alive:

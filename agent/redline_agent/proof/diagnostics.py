@@ -14,6 +14,7 @@ from redline_agent.proof.servers import Known, Servers, found, started
 from redline_agent.safety.keeper import Blocked, Keeper
 from redline_agent.semantics.symbols import language_of
 from redline_agent.text import one_line, plural
+from redline_agent.together import together
 from redline_agent.workspace.overlay import Overlay, Touched
 from redline_agent.workspace.proposal import ProofItem
 from redline_agent.workspace.workbench import Workbench
@@ -37,20 +38,19 @@ class Checking:
 
     async def prove(self, changed: Mapping[str, Touched]) -> list[ProofItem]:
         """Return an item for each changed file that some server speaks of, and for each other one that it breaks."""
-        items: list[ProofItem] = []
-        for known in found(self.overlay.resolver.root, self.wish):
-            paths = [path for path in changed if path.endswith(known.ends)]
-            if not paths:
-                continue
-            if not self.keeper.standing().trusted:
-                why = f"{known.name} was not started: the folder is not trusted (`redline trust`)"
-                items.append(ProofItem("diagnostics", "unavailable", None, why))
-                continue
-            try:
-                items += await self._ask(known, paths[:FILES_CHECKED_MAX])
-            except (ToolError, Blocked) as error:
-                items.append(ProofItem("diagnostics", "unavailable", None, one_line(error.message, 300)))
-        return items
+        wanted = [(known, [path for path in changed if path.endswith(known.ends)])
+                  for known in found(self.overlay.resolver.root, self.wish)]  # fmt: skip
+        more = await together(*(self._one(known, paths[:FILES_CHECKED_MAX]) for known, paths in wanted if paths))
+        return [item for items in more for item in items]
+
+    async def _one(self, known: Known, paths: list[str]) -> list[ProofItem]:
+        if not self.keeper.standing().trusted:
+            why = f"{known.name} was not started: the folder is not trusted (`redline trust`)"
+            return [ProofItem("diagnostics", "unavailable", None, why)]
+        try:
+            return await self._ask(known, paths)
+        except (ToolError, Blocked) as error:
+            return [ProofItem("diagnostics", "unavailable", None, one_line(error.message, 300))]
 
     async def _ask(self, known: Known, paths: list[str]) -> list[ProofItem]:
         others = self._importers(known, paths)

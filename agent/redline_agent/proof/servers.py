@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from redline_agent.errors import ToolError
-from redline_agent.proof.child import Child
+from redline_agent.proof.child import SETTLE_S, Child
 from redline_agent.safety.keeper import Keeper
 from redline_agent.workspace.overlay import Overlay
 from redline_agent.workspace.workbench import Workbench
@@ -41,6 +41,7 @@ class Known:
     argv: tuple[str, ...]
     ends: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    settle_s: float = SETTLE_S
 
 
 @cache
@@ -61,7 +62,12 @@ def found(root: Path, wish: tuple[str, ...] = ()) -> list[Known]:
         place = _place(root, command[0])
         if place:
             chosen[entry["group"]] = Known(
-                name, entry["group"], (place, *command[1:]), tuple(entry["ends"]), entry.get("settings", {})
+                name,
+                entry["group"],
+                (place, *command[1:]),
+                tuple(entry["ends"]),
+                entry.get("settings", {}),
+                float(entry.get("settle_s", SETTLE_S)),
             )
     return list(chosen.values())
 
@@ -146,7 +152,7 @@ async def started(known: Known, bench: Workbench, keeper: Keeper, root: Path) ->
         raise ToolError("no sandbox holds here, so no language server was started", hint="See: redline doctor")
     command = replace(bench.command(" ".join(known.argv), "."), argv=known.argv)
     process = await bench.serve(command, keeper.permit(command), known.argv, {})
-    child = Child(known.name, process, root, known.settings)
+    child = Child(known.name, process, root, known.settings, known.settle_s)
     try:
         await child.begin()
     except BaseException:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from redline_agent.errors import EditRefused
+from redline_agent.workspace.hunks import changes
 from redline_agent.workspace.textfile import line_end, to_line_end
 
 _PUNCTUATION = str.maketrans(
@@ -102,9 +103,24 @@ def _by_line(key: Callable[[str], str]) -> Callable[[str, str, str], Iterator[_P
         keyed = [key(line) for line in old.removesuffix("\n").split("\n")]
         for start, end, lines, _ in _windows(flat, old):
             if key(lines[0]) == keyed[0] and [key(line) for line in lines] == keyed:
-                yield _Place(start, end, new)
+                yield _Place(start, end, _in_their_words(lines, old, new, key))
 
     return find
+
+
+def _in_their_words(lines: list[str], old: str, new: str, key: Callable[[str], str]) -> str:
+    """Return `new` with the lines that it keeps of `old` as the file has them, and the others without what `key` takes
+    off, where the file has none of that.
+    """
+    was, now = old.removesuffix("\n").split("\n"), new.removesuffix("\n").split("\n")
+    tidy = all(line == key(line) for line in lines)
+    out: list[str] = []
+    at = 0
+    for change in changes(was, now):
+        out += [*lines[at : change.start], *(key(line) if tidy else line for line in change.new)]
+        at = change.end
+    text = "\n".join([*out, *lines[at:]])
+    return text + "\n" if new.endswith("\n") else text
 
 
 def _reindented(flat: str, old: str, new: str) -> Iterator[_Place]:
@@ -145,16 +161,32 @@ def _moved(new: str, off: str, on: str) -> str | None:
     for line in new.split("\n"):
         if not line.strip():
             out.append(line)
-        elif line.startswith(off):
-            out.append(on + line[len(off) :])
+        elif line.startswith(off) and (rest := _same_kind(line[len(off) :], off, on)) is not None:
+            out.append(on + rest)
         else:
             return None
     return "\n".join(out)
 
 
+def _same_kind(rest: str, off: str, on: str) -> str | None:
+    """The rest of a line whose indentation went from tabs to spaces, or back, with what is left of it in that kind too;
+    None where that cannot be told.
+    """
+    tabs, spaces = ("\t", " ") if set(off) == {"\t"} and set(on) == {" "} else (" ", "\t")
+    if set(off) != {tabs} or set(on) != {spaces}:
+        return rest
+    words = rest.lstrip(" \t")
+    lead = rest[: len(rest) - len(words)]
+    if set(lead) - {tabs} or (len(lead) * len(on)) % len(off):
+        return None
+    return spaces * (len(lead) * len(on) // len(off)) + words
+
+
 def _punctuation(flat: str, old: str, new: str) -> Iterator[_Place]:
-    plain_old = old.translate(_PUNCTUATION)
-    yield from _exact(flat.translate(_PUNCTUATION), plain_old, new)
+    for place in _exact(flat.translate(_PUNCTUATION), old.translate(_PUNCTUATION), new):
+        there = flat[place.start : place.end]
+        plain = there == there.translate(_PUNCTUATION)  # then what is to come is meant plain as well
+        yield _Place(place.start, place.end, new.translate(_PUNCTUATION)) if plain else place
 
 
 _WAYS: tuple[tuple[str, Callable[[str, str, str], Iterator[_Place]]], ...] = (
