@@ -65,7 +65,7 @@ class Checking:
         items: list[ProofItem] = []
         for path in news:
             item = _item(known.name, path, before.get(path, Report("current")), after[path])
-            if path not in others or item.ok is False:
+            if path not in others or not item.ok:
                 items.append(item)
         return items
 

@@ -13,7 +13,7 @@ import sys
 import time
 import tomllib
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
@@ -94,6 +94,7 @@ class Servers:
         self._warm: dict[str, _Warm] = {}
         self._starting = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     @asynccontextmanager
     async def lease(self, known: Known, overlay: Overlay, keeper: Keeper) -> AsyncGenerator[Child]:
@@ -124,8 +125,10 @@ class Servers:
 
     async def _reap(self) -> None:
         """Let go of those that nobody has used for a while."""
-        while self._warm:
-            await asyncio.sleep(IDLE_S_MAX / 5)
+        while self._warm and not self._closing.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_S_MAX / 5):
+                    await self._closing.wait()
             for name, warm in list(self._warm.items()):
                 if time.monotonic() - warm.used_s > IDLE_S_MAX and not warm.lock.locked():
                     await self._drop(name)
@@ -137,12 +140,13 @@ class Servers:
             await warm.bench.close()
 
     async def close(self) -> None:
-        """End them all."""
+        """End them all. One that is being let go is waited for: a subprocess must not be cancelled half way."""
+        self._closing.set()
         if self._reaper is not None:
-            self._reaper.cancel()
             await asyncio.gather(self._reaper, return_exceptions=True)
         for name in list(self._warm):
             await self._drop(name)
+        self._closing.clear()
 
 
 async def started(known: Known, bench: Workbench, keeper: Keeper, root: Path) -> Child:

@@ -60,7 +60,8 @@ def _runners() -> dict[str, dict[str, Any]]:
 def detected(overlay: Overlay, wish: str) -> Runner | None:
     """Return the project's runner: the user's own command, else the first that its files speak of."""
     if wish not in ("affected", "all", ""):
-        return Runner("your tests", wish)
+        known = _runners()["pytest"]  # a command of any kind: names of tests are read where it prints them so
+        return Runner("your tests", wish, known["failed"], known["passed"])
     paths = overlay.walk()
     for name, entry in _runners().items():
         data = {key: value for key, value in entry.items() if key != "when"}
