@@ -275,15 +275,27 @@ All of it is refused when any version is not the buffer's."
              (list :range (list :start (list :line (1- (line-number-at-pos (region-beginning) t)) :character 0)
                                 :end (list :line (line-number-at-pos (region-end) t) :character 0)))))))
 
-(defun redline--decide (command)
+(defun redline--at-point ()
+  "Return the proposal and the pending hunk at point."
   (let* ((line (1- (line-number-at-pos nil t)))
          (found (cl-find-if (lambda (pair)
                               (let ((start (redline--line (nth 1 pair) :start)))
                                 (<= start line (max start (1- (redline--line (nth 1 pair) :end))))))
                             (redline--pending))))
-    (unless found (user-error "There is no pending hunk at point; `redline-next' finds one"))
+    (or found (user-error "There is no pending hunk at point; `redline-next' finds one"))))
+
+(defun redline--decide (command)
+  (let ((found (redline--at-point)))
     (redline-command command (list :runId (plist-get (car found) :runId)
                                    :hunks (vector (plist-get (nth 1 found) :id))))))
+
+(defun redline-revise (text)
+  "Send the hunk at point back to the agent with TEXT."
+  (interactive "sWhat should be different? ")
+  (let ((found (redline--at-point)))
+    (redline-command "redline.revise" (list :runId (plist-get (car found) :runId)
+                                            :hunk (plist-get (nth 1 found) :id)
+                                            :text text))))
 
 (defun redline--decide-all (command)
   (maphash (lambda (run proposal)
@@ -341,6 +353,7 @@ All of it is refused when any version is not the buffer's."
     (define-key map (kbd "C-c C-r r") #'redline-ask)
     (define-key map (kbd "C-c C-r y") #'redline-accept)
     (define-key map (kbd "C-c C-r n") #'redline-reject)
+    (define-key map (kbd "C-c C-r v") #'redline-revise)
     (define-key map (kbd "C-c C-r j") #'redline-next)
     (define-key map (kbd "C-c C-r d") #'redline-diff)
     (define-key map (kbd "C-c C-r k") #'redline-cancel)

@@ -79,6 +79,27 @@ function M.hunks(bufnr)
   return found
 end
 
+---The pending hunk at the cursor, with its run's id.
+local function at_cursor()
+  local line = vim.api.nvim_win_get_cursor(0)[1] - 1
+  for _, found in ipairs(M.hunks()) do
+    local first, last = found.hunk.range.start.line, found.hunk.range['end'].line - 1
+    if first <= line and line <= math.max(first, last) then
+      return found
+    end
+  end
+  notify('there is no pending hunk at the cursor; :RedlineNext finds one', vim.log.levels.WARN)
+end
+
+---Send the hunk at the cursor back with a word.
+---@param text string
+function M.revise(text)
+  local found = at_cursor()
+  if found then
+    M.command('redline.revise', { runId = found.run, hunk = found.hunk.id, text = text })
+  end
+end
+
 local function decide(command, all)
   if all then
     for run, proposal in pairs(proposals) do
@@ -88,15 +109,10 @@ local function decide(command, all)
     end
     return
   end
-  local line = vim.api.nvim_win_get_cursor(0)[1] - 1
-  for _, found in ipairs(M.hunks()) do
-    local first, last = found.hunk.range.start.line, found.hunk.range['end'].line - 1
-    if first <= line and line <= math.max(first, last) then
-      M.command(command, { runId = found.run, hunks = { found.hunk.id } })
-      return
-    end
+  local found = at_cursor()
+  if found then
+    M.command(command, { runId = found.run, hunks = { found.hunk.id } })
   end
-  notify('there is no pending hunk at the cursor; :RedlineNext finds one', vim.log.levels.WARN)
 end
 
 ---Accept the hunk at the cursor, or all.
@@ -225,6 +241,9 @@ local function commands()
   create('RedlineReject', function(o)
     M.reject(o.bang)
   end, { bang = true, desc = 'Reject the hunk at the cursor (! for all)' })
+  create('RedlineRevise', function(o)
+    M.revise(o.args)
+  end, { nargs = '+', desc = 'Send the hunk at the cursor back with a word' })
   create('RedlineNext', M.next, { desc = 'Go to the next pending hunk' })
   create('RedlineDiff', M.diff, { desc = 'Show the proposed text beside this buffer' })
   create('RedlineCancel', M.cancel, { desc = 'Cancel Redline runs' })

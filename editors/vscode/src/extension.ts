@@ -3,20 +3,7 @@
 import * as path from "node:path";
 import * as vscode from "vscode";
 import { LanguageClient, type LanguageClientOptions, State, type ServerOptions } from "vscode-languageclient/node";
-
-interface Hunk {
-  id: string;
-  uri: string;
-  range: { start: { line: number; character: number }; end: { line: number; character: number } };
-  state: string;
-}
-
-interface Proposal {
-  runId: string;
-  instruction: string;
-  state: string;
-  hunks: Hunk[];
-}
+import { type Hunk, type Node, type Proposal, ProposalTree } from "./tree";
 
 interface Status {
   model: string;
@@ -30,17 +17,21 @@ let statusBar: vscode.StatusBarItem;
 let status: Status | undefined;
 let doing = "";
 const proposals = new Map<string, Proposal>();
+const tree = new ProposalTree(() => [...proposals.values()].filter((proposal) => proposal.state === "pending").reverse());
 
 export async function activate(context: vscode.ExtensionContext): Promise<void> {
   statusBar = vscode.window.createStatusBarItem("redline", vscode.StatusBarAlignment.Right, 10);
   statusBar.name = "Redline";
   context.subscriptions.push(statusBar);
-  const commands: Record<string, () => Promise<unknown>> = {
+  context.subscriptions.push(vscode.window.registerTreeDataProvider("redline.proposals", tree));
+  const commands: Record<string, (node?: Node) => Promise<unknown>> = {
     "redline.ui.ask": ask,
-    "redline.ui.acceptHunk": () => decideHere("redline.accept"),
-    "redline.ui.rejectHunk": () => decideHere("redline.reject"),
-    "redline.ui.acceptAll": () => decideAll("redline.accept"),
-    "redline.ui.rejectAll": () => decideAll("redline.reject"),
+    "redline.ui.acceptHunk": (node) => decideHere("redline.accept", node),
+    "redline.ui.rejectHunk": (node) => decideHere("redline.reject", node),
+    "redline.ui.reviseHunk": revise,
+    "redline.ui.reveal": reveal,
+    "redline.ui.acceptAll": (node) => decideAll("redline.accept", node),
+    "redline.ui.rejectAll": (node) => decideAll("redline.reject", node),
     "redline.ui.nextHunk": nextHunk,
     "redline.ui.showDiff": showDiff,
     "redline.ui.cancel": cancel,
@@ -51,7 +42,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     "redline.ui.restart": restart,
   };
   for (const [name, run] of Object.entries(commands)) {
-    context.subscriptions.push(vscode.commands.registerCommand(name, () => guarded(run)));
+    context.subscriptions.push(vscode.commands.registerCommand(name, (node?: Node) => guarded(() => run(node))));
   }
   context.subscriptions.push(
     vscode.workspace.onDidChangeConfiguration((event) => {
@@ -110,6 +101,7 @@ async function start(): Promise<void> {
   client.onDidChangeState((event) => {
     if (event.newState === State.Stopped) {
       proposals.clear();
+      tree.refresh();
       doing = "";
       showStatus();
     }
@@ -143,6 +135,7 @@ function pending(): Proposal[] {
 
 function onProposal(proposal: Proposal): void {
   proposals.set(proposal.runId, proposal);
+  tree.refresh();
   void vscode.commands.executeCommand("setContext", "redline.pending", pending().length > 0);
   showStatus();
 }
@@ -194,7 +187,11 @@ function hunksHere(): { proposal: Proposal; hunk: Hunk }[] {
     .sort((a, b) => a.hunk.range.start.line - b.hunk.range.start.line);
 }
 
-async function decideHere(command: string): Promise<void> {
+/** The hunk of a tree item, else the pending one at the cursor. */
+function chosen(node?: Node): { proposal: Proposal; hunk: Hunk } {
+  if (node?.hunk) {
+    return { proposal: node.proposal, hunk: node.hunk };
+  }
   const line = vscode.window.activeTextEditor?.selection.active.line ?? 0;
   const found = hunksHere().find(
     ({ hunk }) => hunk.range.start.line <= line && line <= Math.max(hunk.range.start.line, hunk.range.end.line - 1),
@@ -202,12 +199,31 @@ async function decideHere(command: string): Promise<void> {
   if (!found) {
     throw new Error("there is no pending hunk at the cursor; “Redline: Go to Next Hunk” finds one");
   }
-  const { proposal, hunk } = found;
+  return found;
+}
+
+async function decideHere(command: string, node?: Node): Promise<void> {
+  const { proposal, hunk } = chosen(node);
   await send(command, { runId: proposal.runId, hunks: [hunk.id] });
 }
 
-async function decideAll(command: string): Promise<void> {
-  for (const proposal of pending()) {
+/** A word on a hunk: the agent makes another one of it. */
+async function revise(node?: Node): Promise<void> {
+  const { proposal, hunk } = chosen(node);
+  const text = await vscode.window.showInputBox({ title: `Redline: what should be different in ${hunk.id}?`, prompt: hunk.reason, ignoreFocusOut: true });
+  if (text?.trim()) {
+    await send("redline.revise", { runId: proposal.runId, hunk: hunk.id, text });
+  }
+}
+
+async function reveal(node?: Node): Promise<void> {
+  const { hunk } = chosen(node);
+  const at = new vscode.Position(hunk.range.start.line, hunk.range.start.character);
+  await vscode.window.showTextDocument(vscode.Uri.parse(hunk.uri), { selection: new vscode.Range(at, at), preview: true });
+}
+
+async function decideAll(command: string, node?: Node): Promise<void> {
+  for (const proposal of node ? [node.proposal] : pending()) {
     const answer = await send<{ skipped?: string[] }>(command, { runId: proposal.runId, hunks: "all" });
     if (answer.skipped?.length) {
       void vscode.window.showInformationMessage(`Redline: ${answer.skipped.join(", ")} run later; accept them one by one.`);
