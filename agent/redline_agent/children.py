@@ -26,6 +26,7 @@ from redline_agent.models.base import Model
 from redline_agent.models.names import light_model
 from redline_agent.models.pool import Pool
 from redline_agent.prompts.builder import Prompt, build
+from redline_agent.proof.language import Language
 from redline_agent.proof.prove import Prover
 from redline_agent.roles.roles import Role, role
 from redline_agent.safety.approvals import Asker, nobody
@@ -104,6 +105,7 @@ class Means:
             ask_user=self.people.words,
             delegate=self._delegate if name == "executor" else None,
             symbols=self.workspace.symbols(self.overlay),
+            language=Language(self.overlay, self.keeper, self.workspace.servers) if name == "executor" else None,
         )
         return Frame(
             model, prompt, tools, self.keeper, self.overlay, meter, conversation,

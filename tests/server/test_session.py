@@ -93,7 +93,7 @@ def test_pending_hunks_are_diagnostics_actions_lenses_and_hovers(client, folder)
     titles = [a["title"] for a in actions(client, uri, 4)]
     assert titles[:6] == [
         "Redline: accept h2 (rename foo to bar)",
-        "Redline: accept h2 with what it needs (h3, h4, h5)",
+        "Redline: accept together: h2, h3, h4, h5",
         "Redline: reject h2 (rename foo to bar)",
         "Redline: accept all 5 changes",
         "Redline: reject all 5 changes",

@@ -32,6 +32,7 @@ _EDITS = frozenset(
         "extract",
         "inline",
         "move_symbol",
+        "quick_fix",
     }
 )
 

@@ -63,13 +63,46 @@ class Child:
         self._pushed: dict[str, tuple[int | None, list[Any]]] = {}
         self._news = asyncio.Event()
         self._open: dict[str, int] = {}
+        self._last: dict[str, list[Any]] = {}
         self._pulls = False
+        self._able: dict[str, Any] = {}
+        self._utf16 = True
         self._reader = asyncio.create_task(self._read())
 
     @property
     def alive(self) -> bool:
         """Whether it still answers."""
         return self.process.returncode is None and not self._reader.done()
+
+    def can(self, name: str, *more: str) -> bool:
+        """Whether it has a capability, or a part of one."""
+        value: Any = self._able.get(name)
+        for each in more:
+            value = as_object(value).get(each)
+        return bool(value) or value == {}
+
+    def uri(self, path: str) -> str:
+        """Return the URI of a path of the workspace."""
+        return (self._root / path).as_uri()
+
+    def said(self, path: str) -> list[Any]:
+        """Return the diagnostics that it gave last for a file, as they came."""
+        return self._last.get(self.uri(path), [])
+
+    def units(self, text: str) -> int:
+        """Return the length of a part of a line as the server counts it."""
+        return len(text) + sum(char > "\uffff" for char in text) if self._utf16 else len(text)
+
+    def column(self, line: str, character: int) -> int:
+        """Return the index in a line of a character as the server counts it; never after its end."""
+        if not self._utf16 or line.isascii():
+            return min(max(character, 0), len(line))
+        at = 0
+        for index, char in enumerate(line):
+            if at >= character:
+                return index
+            at += 2 if char > "\uffff" else 1
+        return len(line)
 
     # ---- the session
 
@@ -83,7 +116,11 @@ class Child:
                 "publishDiagnostics": {"versionSupport": True},
                 "diagnostic": {"dynamicRegistration": False},
                 "rename": {"prepareSupport": False},
-                "codeAction": {"codeActionLiteralSupport": {"codeActionKind": {"valueSet": ["quickfix", "source"]}}},
+                "codeAction": {
+                    "codeActionLiteralSupport": {"codeActionKind": {"valueSet": ["quickfix", "source"]}},
+                    "dataSupport": True,
+                    "resolveSupport": {"properties": ["edit"]},
+                },
             },
             "general": {"positionEncodings": ["utf-32", "utf-16"]},
         }
@@ -98,7 +135,9 @@ class Child:
             },
             START_S_MAX,
         )
-        self._pulls = bool(_object(_object(answer).get("capabilities")).get("diagnosticProvider"))
+        self._able = as_object(as_object(answer).get("capabilities"))
+        self._utf16 = self._able.get("positionEncoding", "utf-16") == "utf-16"
+        self._pulls = self.can("diagnosticProvider")
         self.notify("initialized", {})
         self.notify("workspace/didChangeConfiguration", {"settings": _nested(self._settings)})
 
@@ -128,11 +167,12 @@ class Child:
             return Report("timed-out")
         except ToolError:
             return Report("unavailable")
+        self._last[uri] = found
         return Report("current", tuple(map(_diagnostic, found)))
 
     async def _pull(self, uri: str) -> list[Any]:
         answer = await self.request("textDocument/diagnostic", {"textDocument": {"uri": uri}}, None)
-        return list(_object(answer).get("items") or [])
+        return list(as_object(answer).get("items") or [])
 
     async def _push(self, uri: str, version: int) -> list[Any]:
         while True:
@@ -151,6 +191,7 @@ class Child:
             self.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
         self._open.clear()
         self._pushed.clear()
+        self._last.clear()
 
     async def end(self) -> None:
         """Say goodbye; what does not go by itself is killed with its sandbox."""
@@ -213,9 +254,9 @@ class Child:
                 else:
                     future.set_result(message.get("result"))
         elif ident is not None:
-            self._answer(ident, str(method), _object(message.get("params")))
+            self._answer(ident, str(method), as_object(message.get("params")))
         elif method == "textDocument/publishDiagnostics":
-            params = _object(message.get("params"))
+            params = as_object(message.get("params"))
             self._pushed[str(params.get("uri"))] = (params.get("version"), list(params.get("diagnostics") or []))
             self._news.set()
 
@@ -260,10 +301,16 @@ async def _message(stream: asyncio.StreamReader) -> dict[str, Any] | None:
             break
     if not 0 < length <= MESSAGE_BYTES_MAX:
         raise ValueError("a message of no length, or too large")
-    return _object(json.loads(await stream.readexactly(length)))
+    return as_object(json.loads(await stream.readexactly(length)))
 
 
-def _object(value: Any) -> dict[str, Any]:
+def as_list(value: Any) -> list[Any]:
+    """Return what came as a list, [] for what is none."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """Return what came as an object, {} for what is none."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 

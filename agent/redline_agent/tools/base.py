@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from redline_agent.errors import PathRefused, PermitRefused, ToolError
 from redline_agent.events import Durable
 from redline_agent.messages import Label
+from redline_agent.proof.language import Language
 from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.requests import Access, FileEffect, Request, digest, text_digest
@@ -100,6 +101,7 @@ class Services:
     ask_user: Callable[[str], Awaitable[str | None]] = field(default=_no_answer)
     delegate: Callable[[str, str, Callable[[str], None]], Awaitable[Outcome]] | None = None
     symbols: Symbols | None = None
+    language: Language | None = None
 
 
 @dataclass(slots=True)

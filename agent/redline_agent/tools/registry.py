@@ -25,6 +25,7 @@ from redline_agent.tools.move_symbol import MoveSymbol
 from redline_agent.tools.organise_imports import OrganiseImports
 from redline_agent.tools.outline import Outline
 from redline_agent.tools.plan import Plan
+from redline_agent.tools.quick_fix import QuickFix
 from redline_agent.tools.read import Read
 from redline_agent.tools.read_more import ReadMore
 from redline_agent.tools.references import References
@@ -41,8 +42,9 @@ from redline_agent.tools.write import Write
 
 TOOLS: tuple[Tool[Any], ...] = (
     Read(), List(), Search(), Outline(), Definition(), References(), Edit(), ReplaceSymbol(), Write(), Move(), Delete(),
-    RenameSymbol(), Extract(), Inline(), MoveSymbol(), OrganiseImports(), FixLint(), Run(), Todo(), Delegate(),
-    AskUser(), ReadMore(), Finish(), Plan(), Verdict(), Report(), TextEditor(), Bash(), ApplyPatch(), Shell(),
+    RenameSymbol(), Extract(), Inline(), MoveSymbol(), OrganiseImports(), FixLint(), QuickFix(), Run(), Todo(),
+    Delegate(), AskUser(), ReadMore(), Finish(), Plan(), Verdict(), Report(), TextEditor(), Bash(), ApplyPatch(),
+    Shell(),
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The `rename_symbol` tool: a Python symbol, wherever it is proven to be the same."""
+"""The `rename_symbol` tool: a Python symbol, wherever it is proven to be the same; else what a language server says."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from redline_agent.safety.requests import Request
 from redline_agent.semantics.helper import ask_worker
 from redline_agent.text import plural, split_lines
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+from redline_agent.tools.quick_fix import write_all
 
 _TIMEOUT_S = 240.0
 _SHOWN_MAX = 12
@@ -45,7 +46,7 @@ class RenameSymbol(Tool[RenameSymbolInput]):
         """Rename in the helper process, then write all files or none."""
         path = context.resolve(arguments.path)
         if not path.endswith((".py", ".pyi")):
-            raise ToolError(f"{path} is not a Python file; rename_symbol knows Python only.", hint="Use `edit`.")
+            return await _by_server(arguments, path, context)
         if context.overlay.find(path) is None:
             raise FileRefused(f"There is no file {path}.", hint="Use `search` to find the definition.")
         paths = context.readable(".")
@@ -70,6 +71,18 @@ class RenameSymbol(Tool[RenameSymbolInput]):
         warning = f" {plural(left, 'place')} left, see the list." if left else ""
         head = f"Renamed {arguments.old} to {arguments.new}: {count}.{warning}"
         return Outcome(head + _listed(reply), head)
+
+
+async def _by_server(arguments: RenameSymbolInput, path: str, context: ToolContext) -> Outcome:
+    """Another language: the project's language server does it, where there is one."""
+    language = context.services.language
+    if language is None:
+        raise ToolError(f"{path} is not a Python file, and there are no language servers here.", hint="Use `edit`.")
+    context.see(path)
+    texts = await language.rename(path, arguments.old, arguments.line, arguments.new)
+    write_all(context, texts, f"rename {arguments.old} to {arguments.new}")
+    head = f"Renamed {arguments.old} to {arguments.new} in {plural(len(texts), 'file')}: {', '.join(sorted(texts))}."
+    return Outcome(head, head)
 
 
 def _with_line_ends(before: str, flat: str, path: str) -> str:

@@ -7,11 +7,13 @@ Everything is done beneath handles of folders and follows no link, because a com
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +22,6 @@ from redline_agent.limits import FILE_BYTES_MAX
 from redline_agent.safety.beneath import (
     clear_the_way,
     folder_beneath,
-    open_beneath,
     put,
     read_beneath,
     remove,
@@ -144,18 +145,21 @@ class Copy:
         """Copy what is new or changed below since the last time; hidden files are left out. Raises ToolError."""
         self.copy.mkdir(exist_ok=True, mode=0o700)
         size = 0
-        for path, status in _tree(self.root, hidden):
-            signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
-            size += status.st_size
-            if len(self.sources) > COPY_FILES_MAX or size > COPY_BYTES_MAX:
-                raise ToolError(
-                    "The workspace is too large to copy for a command, and the sandbox here has no overlay mount.",
-                    hint="Install bubblewrap 0.11, or open a smaller folder.",
-                )
-            if self.sources.get(path) != signature:
-                self.sources[path] = signature
-                _clone(self.root, self.copy, path, status)
-                self._note(path)
+        for folder, entries in groupby(_tree(self.root, hidden), key=lambda entry: entry[0].rpartition("/")[0]):
+            new: list[tuple[str, os.stat_result]] = []
+            for path, status in entries:
+                signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+                size += status.st_size
+                if len(self.sources) > COPY_FILES_MAX or size > COPY_BYTES_MAX:
+                    raise ToolError(
+                        "The workspace is too large to copy for a command, and the sandbox here has no overlay mount.",
+                        hint="Install bubblewrap 0.11, or open a smaller folder.",
+                    )
+                if self.sources.get(path) != signature:
+                    self.sources[path] = signature
+                    new.append((path, status))
+            if new:
+                self.known |= _clone(self.root, self.copy, folder, new)
         for name in LINKED:
             if self.linking and is_real_folder(self.root / name) and not os.path.lexists(self.copy / name):
                 (self.copy / name).symlink_to(self.root / name)
@@ -204,34 +208,65 @@ def _tree(root: Path, hidden: frozenset[str], skip: Skip = None) -> Iterator[tup
                     yield path, os.lstat(name, dir_fd=handle)
 
 
-def _clone(root: Path, copy: Path, path: str, status: os.stat_result) -> None:
-    """Copy one file, sharing its blocks where the file system can; a link is copied as a link."""
-    *folders, name = path.split("/")
+def _clone(root: Path, copy: Path, folder: str, entries: list[tuple[str, os.stat_result]]) -> dict[str, Signature]:
+    """Copy files of one folder, sharing their blocks where the file system can; returns the copies' signatures.
+
+    A link is copied as a link; what cannot be read is left out.
+    """
+    folders = folder.split("/") if folder else []
     clear_the_way(copy, folders)
-    with folder_beneath(copy, folders, create=True) as handle:
-        remove(name, handle)
-        if stat.S_ISLNK(status.st_mode):
+    known: dict[str, Signature] = {}
+    with folder_beneath(copy, folders, create=True) as there, suppress(OSError), folder_beneath(root, folders) as here:
+        for path, status in entries:
+            name = path.rpartition("/")[2]
             with suppress(OSError):
-                os.symlink(os.readlink(root / path), name, dir_fd=handle)  # noqa: PTH115
-            return
-        if not stat.S_ISREG(status.st_mode):
-            return
-        with suppress(OSError):
-            source = open_beneath(root, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            target = os.open(
-                name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, status.st_mode & 0o777, dir_fd=handle
-            )
-            with os.fdopen(source, "rb") as reading, os.fdopen(target, "wb") as writing:
-                if not _reflinked(source, target):
-                    while part := reading.read(2**20):
-                        writing.write(part)
+                if stat.S_ISLNK(status.st_mode):
+                    remove(name, there)
+                    os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
+                elif stat.S_ISREG(status.st_mode):
+                    _copied(name, here, there, status.st_mode & 0o777)
+                made = os.lstat(name, dir_fd=there)
+                known[path] = (made.st_mtime_ns, made.st_ctime_ns, made.st_size)
+    return known
+
+
+def _copied(name: str, here: int, there: int, mode: int) -> None:
+    source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=here)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            target = os.open(name, flags, mode, dir_fd=there)
+        except FileExistsError:
+            remove(name, there)
+            target = os.open(name, flags, mode, dir_fd=there)
+        try:
+            if not _reflinked(source, target):
+                while part := os.read(source, 2**20):
+                    while part:
+                        part = part[os.write(target, part) :]
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+
+
+_NO_REFLINK = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS}
+_cannot: set[int] = set()
+"""Devices whose file systems are known to share no blocks."""
 
 
 def _reflinked(source: int, target: int) -> bool:
+    device = os.fstat(target).st_dev
+    if device in _cannot:
+        return False
     try:
         import fcntl  # not on Windows
 
         fcntl.ioctl(target, _FICLONE, source)
         return True
-    except (ImportError, OSError):
+    except ImportError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_REFLINK:
+            _cannot.add(device)
         return False

@@ -219,12 +219,12 @@ local function on_permission(_, leave)
   return coroutine.yield()
 end
 
----For a status line: "3 pending", or "".
+---For a status line: "3 pending" (those that are being applied count until they are), or "".
 function M.status()
   local count = 0
   for _, proposal in pairs(proposals) do
     for _, hunk in ipairs(proposal.hunks) do
-      count = count + (hunk.state == 'pending' and 1 or 0)
+      count = count + ((hunk.state == 'pending' or hunk.state == 'applying') and 1 or 0)
     end
   end
   return count > 0 and ('%d pending'):format(count) or ''

@@ -89,7 +89,7 @@ def _on_hunks(server: RedlineServer, path: Path, span: lsp.Range) -> Iterator[ls
             )
             needs = place.entry.proposal.needs([hunk.id])
             if needs:
-                title = f"Redline: accept {hunk.id} with what it needs ({one_line(', '.join(needs), 40)})"
+                title = f"Redline: accept together: {one_line(', '.join([hunk.id, *needs]), 60)}"
                 together = {"runId": run, "hunks": [hunk.id, *needs]}
                 yield _action(title, ACCEPT, "redline.accept", together)
         yield _action(f"Redline: reject {hunk.id} ({one_line(hunk.reason, 40)})", REJECT, "redline.reject", argument)

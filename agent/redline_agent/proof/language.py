@@ -1,0 +1,181 @@
+"""What the project's language servers can do to the overlay: renames and quick fixes, as texts. After trust, in the
+sandbox; a server's commands are never executed, and a change outside the workspace refuses the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redline_agent.errors import RedlineError, ToolError
+from redline_agent.proof.child import Child, as_list, as_object
+from redline_agent.proof.servers import Known, Servers, found
+from redline_agent.safety.keeper import Keeper
+from redline_agent.semantics.symbols import language_of, symbols
+from redline_agent.text import split_lines
+from redline_agent.workspace.overlay import Overlay
+
+ANSWER_S_MAX = 30.0
+FIXES_MAX = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """One code action of a server, and the texts that it makes of files, by path."""
+
+    title: str
+    server: str
+    texts: dict[str, str]
+
+
+@dataclass(slots=True)
+class Language:
+    """The servers over one run's overlay."""
+
+    overlay: Overlay
+    keeper: Keeper
+    servers: Servers
+
+    async def rename(self, path: str, old: str, line: int | None, new: str) -> dict[str, str]:
+        """Return the texts of all files after a rename of the symbol that a file defines or uses; raises ToolError."""
+        text = self._text(path)
+        where = _place(text, path, old, line)
+        for known in self._known(path):
+            async with self._over(known, path) as child:
+                if not child.can("renameProvider"):
+                    continue
+                at = {"line": where[0], "character": child.units(split_lines(text)[where[0]][: where[1]])}
+                params = {"textDocument": {"uri": child.uri(path)}, "position": at, "newName": new}
+                answer = await child.request("textDocument/rename", params, ANSWER_S_MAX)
+                texts = self._applied(child, answer)
+                if not texts:
+                    raise ToolError(f"{known.name} finds nothing to rename.")
+                return texts
+        raise ToolError(f"No language server here can rename in {path}.", hint="Use `edit`.")
+
+    async def fixes(self, path: str, line: int) -> list[Fix]:
+        """Return the quick fixes and source actions that servers offer for a line (from 1)."""
+        text = self._text(path)
+        lines = split_lines(text)
+        if not 1 <= line <= max(1, len(lines)):
+            raise ToolError(f"{path} has {len(lines)} lines, so there is no line {line}.")
+        fixes: list[Fix] = []
+        for known in self._known(path):
+            async with self._over(known, path) as child:
+                if child.can("codeActionProvider"):
+                    fixes += await self._of_server(child, known.name, path, line - 1, lines)
+        return fixes[:FIXES_MAX]
+
+    async def _of_server(self, child: Child, name: str, path: str, line: int, lines: list[str]) -> list[Fix]:
+        await child.diagnose(path, ANSWER_S_MAX)
+        end = child.units((lines[line] if lines else "").rstrip("\r\n"))
+        span = {"start": {"line": line, "character": 0}, "end": {"line": line, "character": end}}
+        said = [each for each in child.said(path) if _line_of(each) == line]
+        document = {"uri": child.uri(path)}
+        fixes: list[Fix] = []
+        for only in (["quickfix"], ["source.organizeImports", "source.fixAll"]):
+            context = {"diagnostics": said, "only": only, "triggerKind": 1}
+            params = {"textDocument": document, "range": span, "context": context}
+            for given in as_list(await child.request("textDocument/codeAction", params, ANSWER_S_MAX)):
+                action = as_object(given)
+                if "edit" not in action and "data" in action and child.can("codeActionProvider", "resolveProvider"):
+                    action = as_object(await child.request("codeAction/resolve", action, ANSWER_S_MAX))
+                texts = self._applied(child, action.get("edit"))
+                if texts:
+                    fixes.append(Fix(str(action.get("title", "")), name, texts))
+        return fixes
+
+    def _known(self, path: str) -> list[Known]:
+        if not self.keeper.standing().trusted:
+            raise ToolError("The folder is not trusted, so no language server runs.", hint="The user can trust it.")
+        return [known for known in found(self.overlay.resolver.root) if path.endswith(known.ends)]
+
+    @asynccontextmanager
+    async def _over(self, known: Known, path: str) -> AsyncGenerator[Child]:
+        """A server that was shown the file, and what the run has changed beside it."""
+        async with self.servers.lease(known, self.overlay, self.keeper) as child:
+            changed = [each for each in self.overlay.touched if each.endswith(known.ends) and each != path]
+            for each in [*changed, path]:
+                seen = self.overlay.find(each)
+                if seen is not None:
+                    child.show(each, seen.file.text, language_of(each) or each.rsplit(".", 1)[-1])
+            yield child
+
+    def _text(self, path: str) -> str:
+        seen = self.overlay.find(path)
+        if seen is None:
+            raise ToolError(f"There is no file {path}.", hint="Use `search` to find it.")
+        return seen.file.text
+
+    def _applied(self, child: Child, edit: Any) -> dict[str, str]:
+        """The texts after a workspace edit; raises ToolError for one that does more than change texts in the folder."""
+        texts: dict[str, str] = {}
+        for uri, edits in _by_file(edit).items():
+            path = self._relative(uri)
+            before = self._text(path)
+            after = applied(before, edits, child)
+            if after != before:
+                texts[path] = after
+        return texts
+
+    def _relative(self, uri: str) -> str:
+        try:
+            return self.overlay.resolver.resolve(unquote(urlsplit(uri).path))
+        except RedlineError as error:
+            raise ToolError(f"The server would change {uri}, which is not in the workspace.") from error
+
+
+def _by_file(edit: Any) -> dict[str, list[Any]]:
+    """The text edits of a workspace edit by URI; raises ToolError when it creates, renames or deletes files."""
+    value = as_object(edit)
+    found = {uri: as_list(edits) for uri, edits in as_object(value.get("changes")).items()}
+    for change in map(as_object, as_list(value.get("documentChanges"))):
+        if "kind" in change:
+            raise ToolError(f"The server would {change['kind']} files as well, which is not done for it.")
+        uri = str(as_object(change.get("textDocument")).get("uri"))
+        found[uri] = [*found.get(uri, []), *as_list(change.get("edits"))]
+    return found
+
+
+def _line_of(diagnostic: Any) -> int:
+    start = as_object(as_object(as_object(diagnostic).get("range")).get("start"))
+    return int(start.get("line", -1))
+
+
+def applied(text: str, edits: Sequence[Any], child: Child) -> str:
+    """Return a text after a server's edits, which are all against the text before."""
+    lines = split_lines(text)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+
+    def offset(edit: Any, end: str) -> int:
+        position = as_object(as_object(as_object(edit).get("range")).get(end))
+        line = int(position["line"])
+        if line >= len(lines):
+            return len(text)
+        return starts[line] + child.column(lines[line].rstrip("\r\n"), int(position["character"]))
+
+    spans = [(offset(each, "start"), offset(each, "end"), str(as_object(each)["newText"])) for each in edits]
+    for start, end, new in sorted(spans, key=lambda each: each[:2], reverse=True):
+        text = text[:start] + new + text[end:]
+    return text
+
+
+def _place(text: str, path: str, name: str, line: int | None) -> tuple[int, int]:
+    """Line and column (from 0) of a name: on the line that was given, else where it is defined, once."""
+    short = name.rsplit(".", 1)[-1]
+    lines = split_lines(text)
+    if line is None:
+        places = [each.line for each in symbols(text, path) if name in (each.name, each.full)]
+        places = places or [number for number, each in enumerate(lines, 1) if short in each][:1]
+        if len(places) != 1:
+            why = f"is defined {len(places)} times" if places else "is not there"
+            raise ToolError(f"{name} {why} in {path}.", hint="Say which line.")
+        line = places[0]
+    if not 1 <= line <= len(lines) or short not in lines[line - 1]:
+        raise ToolError(f"{short} is not on line {line} of {path}.")
+    return line - 1, lines[line - 1].index(short)

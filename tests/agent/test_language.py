@@ -1,0 +1,161 @@
+"""Renames and quick fixes of the project's language servers, as hunks."""
+
+import asyncio
+import sys
+
+import pytest
+from kit import call, carry_out, disk, finish, lay, proposed_text, results, workspace
+from redline_agent.config import Config
+from redline_agent.models.scripted import ScriptedModel
+from redline_agent.proof import servers
+from redline_agent.proof.language import applied
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox here is Linux's")
+
+FAKE = """
+import json, sys
+def send(message):
+    body = json.dumps({"jsonrpc": "2.0", **message}).encode()
+    sys.stdout.buffer.write(b"Content-Length: %d\\r\\n\\r\\n" % len(body) + body)
+    sys.stdout.buffer.flush()
+texts = {}
+def everywhere(word, new):
+    changes = {}
+    for uri, text in texts.items():
+        for number, line in enumerate(text.split("\\n")):
+            if word in line:
+                at = len(line[: line.index(word)].encode("utf-16-le")) // 2
+                span = {"start": {"line": number, "character": at}, "end": {"line": number, "character": at + len(word)}}
+                changes.setdefault(uri, []).append({"range": span, "newText": new})
+    return changes
+while True:
+    length = 0
+    while (line := sys.stdin.buffer.readline().strip()):
+        length = int(line.split(b":")[1]) if line.lower().startswith(b"content-length") else length
+    if not length:
+        break
+    message = json.loads(sys.stdin.buffer.read(length))
+    method, params = message.get("method"), message.get("params") or {}
+    if method == "initialize":
+        send({"id": message["id"], "result": {"capabilities": {"renameProvider": True, "codeActionProvider": {"resolveProvider": True}}}})
+    elif method == "shutdown":
+        send({"id": message["id"], "result": None})
+    elif method in ("textDocument/didOpen", "textDocument/didChange"):
+        document = params["textDocument"]
+        texts[document["uri"]] = document.get("text") or params["contentChanges"][0]["text"]
+        send({"method": "textDocument/publishDiagnostics", "params": {"uri": document["uri"], "version": document["version"], "diagnostics": []}})
+    elif method == "textDocument/rename":
+        at, uri = params["position"], params["textDocument"]["uri"]
+        line = texts[uri].split("\\n")[at["line"]].encode("utf-16-le")[at["character"] * 2 :].decode("utf-16-le")
+        word = line.split(" ")[0].split("(")[0]
+        new = params["newName"]
+        if new == "outside":
+            send({"id": message["id"], "result": {"changes": {"file:///etc/passwd": []}}})
+        elif new == "creates":
+            send({"id": message["id"], "result": {"documentChanges": [{"kind": "create", "uri": uri + "x"}]}})
+        else:
+            send({"id": message["id"], "result": {"changes": everywhere(word, new)}})
+    elif method == "textDocument/codeAction":
+        only = params["context"]["only"]
+        found = [{"title": "Make it better", "kind": "quickfix", "data": 1}] if only == ["quickfix"] else []
+        send({"id": message["id"], "result": [*found, {"title": "run me", "command": {"command": "rm"}}]})
+    elif method == "codeAction/resolve":
+        send({"id": message["id"], "result": {**params, "edit": {"changes": everywhere("bad", "good")}}})
+"""
+FILES = {"fake.py": FAKE, "a.txt": "😀 name is here\nbad\n", "b.txt": "call name(1)\n"}
+CONFIG = Config(validate="never", plan="never", proof_tests="off", proof_servers=("off",))
+
+
+@pytest.fixture
+def play(folder, monkeypatch):
+    entry = {"group": "x", "command": [sys.executable, "fake.py"], "ends": [".txt"]}
+    monkeypatch.setattr(servers, "_catalogue", lambda: {"fake": entry})
+
+    def go(*replies, trusted=True, files=FILES):
+        lay(folder, files)
+        ws = workspace(folder)
+        if trusted:
+            ws.memory.trust(ws.resolver.root)
+        run, events = asyncio.run(carry_out(ws, ScriptedModel([*replies, finish()]), "do it", config=CONFIG))
+        assert disk(folder) == files
+        return run, results(events)
+
+    return go
+
+
+def rename(new, **more):
+    return call("rename_symbol", path="a.txt", old="name", new=new, **more)
+
+
+def test_another_languages_symbol_is_renamed_by_its_server(play):
+    touch = call("edit", path="b.txt", old="call name", new="call the name")
+    run, found = play(touch, rename("title"))
+    assert not any(error for error, _ in found), found
+    assert proposed_text(run, "a.txt") == "😀 title is here\nbad\n"
+    assert proposed_text(run, "b.txt") == "call the title(1)\n"
+
+
+def test_a_fix_is_listed_and_made(play):
+    run, found = play(
+        call("quick_fix", path="a.txt", line=2), call("quick_fix", path="a.txt", line=2, title="Make it better"),
+        call("quick_fix", path="a.txt", line=2, title="run me"),
+    )  # fmt: skip
+    assert "- Make it better (fake)" in found[0][1]
+    assert "run me" not in found[0][1]  # a command is never executed, so it is not offered
+    assert [error for error, _ in found] == [False, False, True, False]
+    assert proposed_text(run, "a.txt") == "😀 name is here\ngood\n"
+    assert run.proposal.hunks[0].reason == "Make it better"
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (rename("outside"), "not in the workspace"),
+        (rename("creates"), "create files as well"),
+        (call("rename_symbol", path="a.txt", old="nothing", new="x"), "is not there"),
+        (call("rename_symbol", path="a.txt", old="name", new="x", line=2), "not on line 2"),
+        (call("quick_fix", path="a.txt", line=99), "2 lines"),
+        (call("quick_fix", path="c.txt", line=1), "no file c.txt"),
+    ],
+)
+def test_what_cannot_be_done_changes_nothing(play, reply, why):
+    run, found = play(reply)
+    assert found[0][0]
+    assert why in found[0][1]
+    assert run.proposal is None
+
+
+def test_no_server_is_started_before_trust(play):
+    _, found = play(rename("title"), call("quick_fix", path="a.txt", line=1), trusted=False)
+    assert all(error and "not trusted" in text for error, text in found[:2])
+
+
+def test_a_real_servers_fixes(folder):
+    lay(folder, {"a.py": "import sys\nimport os\n\nprint(sys.path)\n"})
+    ws = workspace(folder)
+    ws.memory.trust(ws.resolver.root)
+    script = [
+        call("quick_fix", path="a.py", line=2),
+        call("quick_fix", path="a.py", line=2, title="Ruff (F401): Remove unused import: `os`"),
+        finish(),
+    ]
+    run, events = asyncio.run(carry_out(ws, ScriptedModel(script), "do it", config=CONFIG))
+    assert proposed_text(run, "a.py") == "import sys\n\nprint(sys.path)\n", results(events)
+
+
+class Units:
+    def __init__(self, utf16):
+        self.utf16 = utf16
+
+    def column(self, line, character):
+        from redline_agent.proof.child import Child
+
+        child = Child.__new__(Child)
+        child._utf16 = self.utf16
+        return child.column(line, character)
+
+
+@pytest.mark.parametrize(("utf16", "at"), [(True, 3), (False, 2)])
+def test_edits_of_both_encodings(utf16, at):
+    edit = {"range": {"start": {"line": 0, "character": at}, "end": {"line": 0, "character": at + 1}}, "newText": "X"}
+    assert applied("a😀bc\r\nd", [edit], Units(utf16)) == "a😀Xc\r\nd"
