@@ -223,14 +223,17 @@ def _clone(root: Path, copy: Path, folder: str, entries: list[tuple[str, os.stat
                 if stat.S_ISLNK(status.st_mode):
                     remove(name, there)
                     os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
+                    made = os.lstat(name, dir_fd=there)
                 elif stat.S_ISREG(status.st_mode):
-                    _copied(name, here, there, status.st_mode & 0o777)
-                made = os.lstat(name, dir_fd=there)
+                    made = _copied(name, here, there, status)
+                else:
+                    continue
                 known[path] = (made.st_mtime_ns, made.st_ctime_ns, made.st_size)
     return known
 
 
-def _copied(name: str, here: int, there: int, mode: int) -> None:
+def _copied(name: str, here: int, there: int, status: os.stat_result) -> os.stat_result:
+    mode = status.st_mode & 0o777
     source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=here)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -241,9 +244,14 @@ def _copied(name: str, here: int, there: int, mode: int) -> None:
             target = os.open(name, flags, mode, dir_fd=there)
         try:
             if not _reflinked(source, target):
-                while part := os.read(source, 2**20):
+                size = min(status.st_size + 1, 2**20)
+                part = os.read(source, size)
+                while part:
+                    last = len(part) < size  # a regular file that gives less has ended
                     while part:
                         part = part[os.write(target, part) :]
+                    part = b"" if last else os.read(source, size)
+            return os.fstat(target)
         finally:
             os.close(target)
     finally:
