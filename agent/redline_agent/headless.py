@@ -198,13 +198,14 @@ def show_operation(console: Console, op: FileOperation) -> None:
 
 def show_proof(console: Console, proposal: Proposal) -> None:
     """Print the proof: what is bad or unknown in full, what is good in one line."""
-    good = [item for item in proposal.proof if item.ok]
+    proof = proposal.proof_now
+    good = [item for item in proof if item.ok and item.state == "current"]
     checks = sorted({item.check for item in good})
     if good:
         files = len({item.path for item in good})
         console.print(RichText(f"Proof: {' and '.join(checks)} fine in {plural(files, 'file')}.", style="green"))
-    for item in proposal.proof:
-        if not item.ok:
+    for item in proof:
+        if item not in good:
             style = "red" if item.ok is False else "yellow"
             where = f"{item.path}: " if item.path else ""
             console.print(
@@ -323,7 +324,7 @@ def proposal_json(proposal: Proposal) -> dict[str, Any]:
             }
             for op in proposal.operations
         ],
-        "proof": [item.as_json() for item in proposal.proof],
+        "proof": [item.as_json() for item in proposal.proof_now],
     }
 
 

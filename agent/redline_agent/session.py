@@ -45,7 +45,7 @@ from redline_agent.limits import Meter
 from redline_agent.models.base import Model
 from redline_agent.models.names import default_model
 from redline_agent.models.pool import Pool
-from redline_agent.proof.partial import PREFIX, overlays
+from redline_agent.proof.partial import overlays
 from redline_agent.proof.prove import Prover, Wishes
 from redline_agent.proof.servers import Servers
 from redline_agent.safety.approvals import Asker, Memory, nobody
@@ -60,7 +60,7 @@ from redline_agent.tools.base import Symbols
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.lease import lease_of, leased
 from redline_agent.workspace.overlay import Buffers, Overlay
-from redline_agent.workspace.proposal import Proposal
+from redline_agent.workspace.proposal import ACCEPTED, Proposal
 from redline_agent.workspace.revising import Revision, merge
 from redline_agent.workspace.stored import dump
 from redline_agent.workspace.workbench import Workbench
@@ -285,8 +285,8 @@ class Workspace:
             found = await prover.prove()
         finally:
             await bench.close()
-        kept = [item for item in proposal.proof if not item.check.startswith(PREFIX)]
-        proposal.proof = [*kept, *(replace(item, check=PREFIX + item.check) for item in found)]
+        kept = [item for item in proposal.proof if not item.check.startswith(ACCEPTED)]
+        proposal.proof = [*kept, *(replace(item, check=ACCEPTED + item.check) for item in found)]
         proposal.revision += 1
 
     async def close(self) -> None:

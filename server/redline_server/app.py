@@ -218,7 +218,10 @@ class RedlineServer(LanguageServer):
 
     def _proposed(self, run: str) -> None:
         self.refresh_reviews()
-        self.entry_changed(self.reviews.get(run))
+        entry = self.reviews.get(run)
+        self.entry_changed(entry)
+        if overlapping := self.reviews.overlaps(entry):
+            self.client.show(f"Redline: two proposals change the same lines, so accept one of each: {overlapping}.")
 
     def _answered(self, run: str, answer: str) -> None:
         """Show a long answer as a read-only Markdown file; what could act in it is escaped."""

@@ -145,7 +145,7 @@ def proposal_json(proposal: Proposal, root: Path, versions: dict[str, int], enco
             for hunk in review.hunks
         ],
         "fileOperations": [{**operation_json(op, root), "state": proposal.state_of(op)} for op in proposal.operations],
-        "proof": [_proof_json(item) for item in proposal.proof],
+        "proof": [_proof_json(item) for item in proposal.proof_now],
     }
 
 

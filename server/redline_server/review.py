@@ -14,6 +14,7 @@ from redline_agent.workspace.textfile import decode
 from redline_server.documents import Documents
 
 ENTRIES_MAX = 50
+OVERLAPS_SHOWN = 3
 SHOWN = frozenset({"pending", "applying", "unconfirmed", "conflicted", "stale"})
 
 
@@ -116,6 +117,22 @@ class Reviews:
             for review in entry.proposal.files.values():
                 if entry.path(review.path) == path:
                     yield from (Place(entry, review, hunk) for hunk in review.hunks if hunk.state in SHOWN)
+
+    def overlaps(self, entry: Entry) -> str:
+        """Say which pending hunks of other proposals change the same lines, "" when none does."""
+        said: list[str] = []
+        for review in entry.proposal.files.values():
+            for place in self.hunks(entry.path(review.path)):
+                if place.entry is entry or place.hunk.state != "pending":
+                    continue
+                there = place.hunk
+                said += [
+                    f"{hunk.id} and {there.id} of {place.entry.proposal.run} in {review.path}"
+                    for hunk in review.hunks
+                    if hunk.state == "pending" and hunk.start <= there.end and there.start <= hunk.end
+                ]
+        more = "; and more" if len(said) > OVERLAPS_SHOWN else ""
+        return "; ".join(said[:OVERLAPS_SHOWN]) + more
 
     def paths(self) -> set[Path]:
         """Every file that some proposal has hunks in."""

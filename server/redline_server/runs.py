@@ -108,7 +108,7 @@ class Runs:
     def revise(self, entry: Entry, revision: Revision, uri: str) -> Run:
         """Send a hunk back with a word: a run in its session, whose hunks take its place."""
         review, _ = revision.found
-        task = Task(revision.instruction, file=review.path, lines=revision.lines)
+        task = Task(revision.instruction, file=review.path, lines=revision.lines, history=revision.history)
         session = entry.proposal.session
         workspace = self.workspace(entry.root)
         self.check_free(session)

@@ -1,6 +1,7 @@
 """A hunk sent back with a word, parts that are proven again, and reverts that are shown first."""
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,59 @@ def test_a_run_of_an_earlier_server_can_be_reverted(client, folder, tmp_path):
         uri = again.open(folder / "a.py")
         again.do("redline.revertRun", {"runId": run})
         again.wait(lambda: again.documents[uri][1] == TEXT or None, what="the revert")
+
+
+def test_what_was_checked_before_the_user_typed_is_stale(client, folder, tmp_path):
+    uri, run = begun(client, folder, tmp_path)
+    before = {item["state"] for item in client.proposal(run)["proof"] if item["ok"]}
+    assert before == {"current"}
+    client.replace(uri, "# typed\n" + TEXT)
+    client.wait(
+        lambda: client.proposal(run)["hunks"][0]["range"]["start"]["line"] == 5 or None, what="the hunks to follow"
+    )
+    assert {item["state"] for item in client.proposal(run)["proof"] if item["ok"]} == {"stale"}
+    client.do("redline.accept", {"runId": run, "hunks": [by_text(client, run)["print(foo(2))\n"]["id"]]})
+    part = client.wait(
+        lambda: [i for i in client.proposal(run)["proof"] if i["check"].startswith("accepted: ")],
+        what="the proof of the part",
+    )
+    assert {item["state"] for item in part if item["ok"]} == {"current"}
+
+
+def test_two_proposals_that_change_the_same_lines_are_told_of(client, folder, tmp_path):
+    uri, first = begun(client, folder, tmp_path)
+    client.do("redline.setModel", {"model": scripted(tmp_path, "second", [edit("return x", "return -x"), finish()])})
+    second = client.run("another way", uri=uri)["runId"]
+    told = client.wait(
+        lambda: [m["message"] for m in client.notes("window/showMessage") if "same lines" in m["message"]],
+        what="the word",
+    )
+    assert f"h1 and h1 of {first} in a.py" in told[0]
+    client.do("redline.accept", {"runId": second, "hunks": "all"})
+    client.wait(lambda: client.states(second)["h1"] == "accepted" or None, what="the accept")
+    assert client.states(first) == {"h1": "conflicted", "h2": "pending"}
+
+
+def test_a_conflicted_hunk_is_sent_back_with_what_the_user_made_of_it(client, folder, tmp_path):
+    uri, run = begun(client, folder, tmp_path)
+    hunk = by_text(client, run)["    return x + 1\n"]["id"]
+    client.replace(uri, TEXT.replace("return x", "return abs(x)"))
+    client.wait(lambda: client.states(run)[hunk] == "conflicted" or None, what="the conflict")
+    client.do(
+        "redline.setModel",
+        {"model": scripted(tmp_path, "second", [edit("return abs(x)", "return abs(x) + 1"), finish()])},
+    )
+    revised = client.do("redline.revise", {"runId": run, "hunk": hunk, "text": "keep my abs"})
+    client.ended(revised["runId"])
+    new = by_text(client, run)["    return abs(x) + 1\n"]
+    assert (new["oldText"], new["state"]) == ("    return abs(x)\n", "pending")
+    (journal,) = [p for p in (folder.parent / "state/journals").glob("*.sqlite") if ".raw" not in p.name]
+    with sqlite3.connect(journal) as db:
+        (body,) = db.execute(
+            "SELECT body FROM event WHERE run = ? AND type = 'run_started'", (revised["runId"],)
+        ).fetchone()
+    db.close()
+    told = next(each for each in json.loads(body)["content"] if "As the user has it now" in each["text"])
+    assert "Proposed:\n    return x + 1\n" in told["text"]
+    assert "now:\n    return abs(x)\n" in told["text"]
+    assert told["label"]["source"] == "workspace"

@@ -53,6 +53,8 @@ class Task:
     directive_line: int | None = None
     cwd: str = ""
     source: Label = field(default=USER)
+    history: str = ""
+    """What became of an earlier proposal there: material, not the user's word."""
 
 
 def task_of(started: RunStarted) -> Task:
@@ -103,6 +105,9 @@ async def gather(
     if task.diagnostics:
         shown = escape_hidden(masks.masked("\n".join(task.diagnostics[:_DIAGNOSTICS_MAX])))
         text = framed("context", what="Diagnostics there", text=shown)
+        blocks.append(Text(text=text, label=Label(source="workspace", detail=task.file)))
+    if task.history:
+        text = framed("context", what="What became of it", text=escape_hidden(masks.masked(task.history)))
         blocks.append(Text(text=text, label=Label(source="workspace", detail=task.file)))
     if can.profile == "standard":
         blocks += _guidance(seen)

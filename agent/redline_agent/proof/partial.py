@@ -10,9 +10,6 @@ from redline_agent.workspace.overlay import Buffers, Edit, Overlay, Touched
 from redline_agent.workspace.proposal import Proposal
 from redline_agent.workspace.textfile import TextFile
 
-PREFIX = "accepted: "
-"""What stands before the check of an item that speaks of the accepted part alone."""
-
 
 def overlays(proposal: Proposal, resolver: Resolver, buffers: Buffers | None) -> tuple[Overlay, Overlay]:
     """Return the files with what was accepted, as changes, and the files without it."""

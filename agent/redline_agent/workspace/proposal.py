@@ -7,7 +7,7 @@ whatever the user does, and says which hunks the user's own change overlapped. U
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from redline_agent.text import split_lines
@@ -17,6 +17,9 @@ from redline_agent.workspace.textfile import TextFile, digest
 State = Literal["pending", "applying", "accepted", "unconfirmed", "rejected", "conflicted", "stale", "undone"]
 BATCHES_MAX = 50
 """Accepts of one file whose undo is still known exactly."""
+
+ACCEPTED = "accepted: "
+"""What stands before the check of a proof item that speaks of the accepted part alone."""
 
 OPEN: frozenset[str] = frozenset({"pending", "undone"})
 """States in which a hunk may be accepted."""
@@ -97,6 +100,8 @@ class FileReview:
     path: str
     file: TextFile
     hunks: list[Hunk]
+    moved_on: bool = False
+    """Whether somebody else has changed the file since the proposal was made."""
     _batches: list[_Batch] = field(default_factory=list["_Batch"])
 
     def result(self, taken: Iterable[str]) -> str:
@@ -160,6 +165,7 @@ class FileReview:
         old_lines, lines = split_lines(self.file.text), split_lines(text)
         self.file = self.file.with_text(text)
         if not self._known(digest(text)):
+            self.moved_on = True
             self._map(changes(old_lines, lines), lines)
         self._restate(lines)
         return before != [(hunk.state, hunk.start, hunk.end) for hunk in self.hunks]
@@ -338,4 +344,16 @@ class Proposal:
 
     def proof_of(self, path: str) -> list[ProofItem]:
         """Return the items that speak of one file, or of the whole."""
-        return [item for item in self.proof if item.path in ("", path)]
+        return [item for item in self.proof_now if item.path in ("", path)]
+
+    @property
+    def proof_now(self) -> list[ProofItem]:
+        """The proof, with what was checked before somebody changed its file marked as stale."""
+        moved = {review.path for review in self.files.values() if review.moved_on}
+        return [
+            replace(item, state="stale")
+            if item.state == "current" and (item.path in moved or (moved and not item.path))
+            and not item.check.startswith(ACCEPTED)
+            else item
+            for item in self.proof
+        ]  # fmt: skip

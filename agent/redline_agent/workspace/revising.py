@@ -55,6 +55,16 @@ class Revision:
             f"{self.text}\n\n(This is about one change of your proposal: {where}, shown as you proposed it. Revise it.)"
         )
 
+    @property
+    def history(self) -> str:
+        """What the user made of the lines since, where they did: what was there, what was proposed, what is there now."""
+        review, hunk = self.found
+        if hunk.state != "conflicted":
+            return ""
+        now = "".join(split_lines(review.file.text)[hunk.start : hunk.end])
+        parts = (("Before", "".join(hunk.old)), ("Proposed", "".join(hunk.new)), ("As the user has it now", now))
+        return "\n".join(f"{what}:\n{text}" for what, text in parts)
+
     def lay(self, overlay: Overlay, keeper: Keeper) -> None:
         """Put the change into a new overlay, as far as it still fits, so that the agent goes on from it."""
         review, hunk = self.found
