@@ -50,13 +50,16 @@ class Child:
         process: asyncio.subprocess.Process,
         root: Path,
         settings: Mapping[str, Any],
+        *,
         settle_s: float,
+        registers: bool = False,
     ) -> None:
         self.name = name
         self.process = process
         self._root = root
         self._settings = settings
         self._settle_s = settle_s
+        self._registers = registers
         self._ids = 0
         self._version = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -65,6 +68,7 @@ class Child:
         self._open: dict[str, int] = {}
         self._last: dict[str, list[Any]] = {}
         self._pulls = False
+        self._registered = asyncio.Event()
         self._able: dict[str, Any] = {}
         self._utf16 = True
         self._reader = asyncio.create_task(self._read())
@@ -114,7 +118,7 @@ class Child:
             "textDocument": {
                 "synchronization": {"didSave": False},
                 "publishDiagnostics": {"versionSupport": True},
-                "diagnostic": {"dynamicRegistration": False},
+                "diagnostic": {"dynamicRegistration": True},
                 "rename": {"prepareSupport": False},
                 "codeAction": {
                     "codeActionLiteralSupport": {"codeActionKind": {"valueSet": ["quickfix", "source"]}},
@@ -140,6 +144,12 @@ class Child:
         self._pulls = self.can("diagnosticProvider")
         self.notify("initialized", {})
         self.notify("workspace/didChangeConfiguration", {"settings": _nested(self._settings)})
+        if self._registers:
+            try:
+                async with asyncio.timeout(START_S_MAX):
+                    await self._registered.wait()
+            except TimeoutError as error:
+                raise ToolError(f"{self.name} did not get ready in {START_S_MAX:g} s.") from error
 
     def show(self, path: str, text: str, language: str) -> None:
         """Give it a text as the file at `path`, which stays so until `forget`."""
@@ -268,7 +278,13 @@ class Child:
                     result: Any = [self._setting(str(each.get("section", ""))) for each in params.get("items", [])]
                 case "workspace/workspaceFolders":
                     result = [{"uri": self._root.as_uri(), "name": self._root.name}]
-                case "client/registerCapability" | "client/unregisterCapability" | "window/workDoneProgress/create":
+                case "client/registerCapability":
+                    names = {as_object(each).get("method") for each in as_list(params.get("registrations"))}
+                    if "textDocument/diagnostic" in names:
+                        self._pulls = True
+                        self._registered.set()
+                    result = None
+                case "client/unregisterCapability" | "window/workDoneProgress/create":
                     result = None
                 case "workspace/applyEdit":
                     result = {"applied": False, "failureReason": "nothing is applied here"}

@@ -42,6 +42,7 @@ class Known:
     ends: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     settle_s: float = SETTLE_S
+    registers: bool = False
 
 
 @cache
@@ -68,6 +69,7 @@ def found(root: Path, wish: tuple[str, ...] = ()) -> list[Known]:
                 tuple(entry["ends"]),
                 entry.get("settings", {}),
                 float(entry.get("settle_s", SETTLE_S)),
+                bool(entry.get("registers", False)),
             )
     return list(chosen.values())
 
@@ -156,7 +158,7 @@ async def started(known: Known, bench: Workbench, keeper: Keeper, root: Path) ->
         raise ToolError("no sandbox holds here, so no language server was started", hint="See: redline doctor")
     command = replace(bench.command(" ".join(known.argv), "."), argv=known.argv)
     process = await bench.serve(command, keeper.permit(command), known.argv, {})
-    child = Child(known.name, process, root, known.settings, known.settle_s)
+    child = Child(known.name, process, root, known.settings, settle_s=known.settle_s, registers=known.registers)
     try:
         await child.begin()
     except BaseException:

@@ -57,7 +57,7 @@ class Revision:
 
     @property
     def history(self) -> str:
-        """What the user made of the lines since, where they did: what was there, what was proposed, what is there now."""
+        """What the user made of the lines since: what was there, what was proposed, what is there now."""
         review, hunk = self.found
         if hunk.state != "conflicted":
             return ""
