@@ -5,6 +5,8 @@ An accept is written down before it is carried out, so that afterwards each file
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -20,16 +22,18 @@ from redline_agent.workspace.stored import load
 _EVENTS = ("proposed", "accepting", "decided")
 
 
-def proposals(journal: Journal, run: str = "") -> dict[str, Proposal]:
+def proposals(journal: Journal, run: str = "", *, alive: bool = False) -> dict[str, Proposal]:
     """Return every proposal of the journal (or one run's) by run, oldest first, the decisions applied in their order.
 
-    What was being accepted when its process died is `unconfirmed`, and what a live one is accepting `applying`.
+    What was being accepted when its process died is `unconfirmed`; `applying` where somebody (`alive`) is accepting.
     """
     found: dict[str, Proposal] = {}
-    for ident, event, alive in journal.with_owner(_EVENTS, run):
+    for ident, event, _ in journal.with_owner(_EVENTS, run):
         match event:
             case Proposed() if event.proposal:
+                tokens = found[ident].tokens if ident in found else {}
                 found[ident] = load(event.proposal)
+                found[ident].tokens |= tokens
             case Accepting() if ident in found:
                 _begin(found[ident], event, alive=alive)
             case HunksDecided() if ident in found:
@@ -40,17 +44,22 @@ def proposals(journal: Journal, run: str = "") -> dict[str, Proposal]:
 
 
 def states(journal: Journal, run: str) -> dict[str, str]:
-    """Return the last decision on each item of a run."""
+    """Return the last decision on each item of a run that another process made."""
     found: dict[str, str] = {}
-    for _, event, _ in journal.with_owner(("decided",), run):
-        if isinstance(event, HunksDecided):
+    for _, event, owner in journal.with_owner(("decided",), run):
+        if isinstance(event, HunksDecided) and owner != os.getpid():
             found |= dict.fromkeys(event.hunks, event.state)
     return found
 
 
 def take_over(proposal: Proposal, known: dict[str, str]) -> list[str]:
     """Take over what another process decided; returns the ids. An accepted hunk is `unconfirmed` until it shows."""
-    waiting = [item for item in proposal.items if item.state in ("pending", "conflicted", "stale")]
+    for item in proposal.items:  # another process's accept that came to nothing
+        if item.state == "applying" and item.id not in proposal.claimed and known.get(item.id) == "pending":
+            item.state = "pending"
+            proposal.tokens.pop(item.id, None)
+    waiting = [item for item in proposal.items if item.state in ("pending", "conflicted", "stale")
+               or (item.state == "applying" and item.id not in proposal.claimed)]  # fmt: skip
     late = [item for item in waiting if known.get(item.id) in ("accepted", "rejected")]
     accepted = {item.id for item in late if known[item.id] == "accepted"}
     for review in proposal.files.values():
@@ -65,6 +74,8 @@ def take_over(proposal: Proposal, known: dict[str, str]) -> list[str]:
             item.state = "unconfirmed"
         elif isinstance(item, FileOperation):
             item.state = "accepted"
+            if item.kind == "rename":
+                proposal.renamed(item)
     return [item.id for item in late]
 
 
@@ -120,11 +131,15 @@ def settle(proposal: Proposal, resolver: Resolver) -> dict[str, list[str]]:
     return ended(proposal, resolver)
 
 
-def ended(proposal: Proposal, resolver: Resolver) -> dict[str, list[str]]:
-    """Return, by state, the items whose accept has ended since it was begun; each is said once."""
+ENDS = ("accepted", "pending", "conflicted", "rejected")
+"""States in which an accept that was begun has ended."""
+
+
+def ended(proposal: Proposal, resolver: Resolver, states: Sequence[str] = ENDS) -> dict[str, list[str]]:
+    """Return, by state, the items whose accept has ended in one of some states; each is said once."""
     settled: dict[str, list[str]] = {}
     for item in proposal.items:
-        if item.id in proposal.tokens and item.state in ("accepted", "pending", "conflicted", "rejected"):
+        if item.id in proposal.tokens and item.state in states:
             token = proposal.tokens.pop(item.id)
             settled.setdefault("accepted" if item.state == "accepted" else "pending", []).append(item.id)
             for path in (item.path, item.new_path if isinstance(item, FileOperation) else ""):

@@ -216,14 +216,14 @@ class Journal:
         """Every event of a run in order."""
         return [event for _, event in self._events("run = ?", run)]
 
-    def with_owner(self, kinds: Sequence[str], run: str = "") -> list[tuple[str, Durable, bool]]:
-        """Every event of some types (of one run), oldest first, with its run and whether its process still lives."""
+    def with_owner(self, kinds: Sequence[str], run: str = "") -> list[tuple[str, Durable, int]]:
+        """Every event of some types (of one run), oldest first, with its run and the process that wrote it."""
         marks = ", ".join("?" * len(kinds))
         only, values = (" AND run = ?", (*kinds, run)) if run else ("", tuple(kinds))
         rows = self.rows(f"SELECT run, body, owner FROM event WHERE type IN ({marks}){only} ORDER BY seq", values)  # noqa: S608
         try:
             return [
-                (name, self._with_raw(name, durable_adapter.validate_json(body)), _alive(int(owner)))
+                (name, self._with_raw(name, durable_adapter.validate_json(body)), int(owner))
                 for name, body, owner in rows
             ]
         except ValidationError as error:

@@ -98,7 +98,10 @@ def _case(means: Means, proposal: Proposal) -> tuple[Text, ...]:
     return (
         Text(text=f"The task:\n{masks.masked(means.run.task.instruction)}", label=means.run.task.source),
         Text(text=clip(diff, _DIFF_CHARS_MAX), label=Label(source="workspace", detail="the diff")),
-        Text(text="What was checked:\n" + "\n".join(shown), label=Label(source="workspace", detail="the proof")),
+        Text(
+            text=clip(masks.masked("What was checked:\n" + "\n".join(shown)), _DIFF_CHARS_MAX),
+            label=Label(source="command", detail="the proof"),
+        ),
     )
 
 

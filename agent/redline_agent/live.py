@@ -22,7 +22,9 @@ from typing import Any, cast
 
 from redline_agent.errors import RedlineError
 
-ANSWER_S_MAX = 15.0
+READ_S_MAX = 15.0
+ANSWER_S_MAX = 180.0
+"""An editor may ask the person before it applies an edit."""
 LINE_BYTES_MAX = 1_000_000
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 ABLE = hasattr(socket, "AF_UNIX") and sys.platform != "win32"
@@ -66,9 +68,11 @@ class Ear:
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if _peer(writer.get_extra_info("socket")) in (os.getuid(), None):
-                async with asyncio.timeout(ANSWER_S_MAX):
+                async with asyncio.timeout(READ_S_MAX):
                     line = await reader.readline()
-                    writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+                answer = await self._answer(line)  # bounded by what it does, and never cut in the middle of that
+                async with asyncio.timeout(READ_S_MAX):
+                    writer.write(json.dumps(answer).encode() + b"\n")
                     await writer.drain()
         except (OSError, ValueError, TimeoutError):
             pass  # who asked has gone, or sent too much

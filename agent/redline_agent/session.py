@@ -320,7 +320,15 @@ class Workspace:
 
     def proposals(self) -> list[Proposal]:
         """Return every proposal of the journal that still has something open, oldest first, decisions applied."""
-        return [proposal for proposal in decisions.proposals(self.journal).values() if proposal.open]
+        return [proposal for proposal in self.every_proposal().values() if proposal.open]
+
+    def every_proposal(self, run: str = "") -> dict[str, Proposal]:
+        """Return proposals by run; an accept that did not end is a dead process's when nobody decides now."""
+        try:
+            with leased(lease_of(self.journal.path), 0):
+                return decisions.proposals(self.journal, run)
+        except ReviewError:
+            return decisions.proposals(self.journal, run, alive=True)
 
     def accepting(self, proposal: Proposal, items: Sequence[str]) -> str:
         """Write down what is about to be accepted, so that a crash can be told from what was done; returns a token."""
@@ -334,9 +342,9 @@ class Workspace:
         for state, items in decisions.settle(proposal, self.resolver).items():
             self.decided(proposal.run, proposal.session, state, items)
 
-    def ended(self, proposal: Proposal) -> None:
+    def ended(self, proposal: Proposal, states: Sequence[str] = decisions.ENDS) -> None:
         """Write down which accepts have ended, and how."""
-        for state, items in decisions.ended(proposal, self.resolver).items():
+        for state, items in decisions.ended(proposal, self.resolver, states).items():
             self.decided(proposal.run, proposal.session, state, items)
 
     def lease(self) -> AbstractContextManager[object]:

@@ -139,15 +139,20 @@ class Acceptor:
         return lsp.TextDocumentEdit(text_document=identifier, edits=list(edits))
 
     async def _send(self, entry: Entry, batch: list[_Sent], label: str) -> None:
-        edit = self._workspace_edit(batch)
-        answer = await self._client.apply(edit, label)
-        until = time.monotonic() + ECHO_S_MAX
-        waiting = {ident for one in batch for ident in one.ids}
-        while time.monotonic() < until and self._applying(entry, waiting):
-            if answer is not None and not answer.applied and self._untouched(entry, batch):
-                break
-            await asyncio.sleep(_POLL_S)
-            self._reviews.refresh()
+        answer = None
+        try:
+            answer = await self._client.apply(self._workspace_edit(batch), label)
+            until = time.monotonic() + ECHO_S_MAX
+            waiting = {ident for one in batch for ident in one.ids}
+            while time.monotonic() < until and self._applying(entry, waiting):
+                if answer is not None and not answer.applied and self._untouched(entry, batch):
+                    break
+                await asyncio.sleep(_POLL_S)
+                self._reviews.refresh()
+        except BaseException:  # cancelled: the editor may have taken it or not
+            for hunk in (each for one in batch for each in one.review.hunks if each.id in one.ids):
+                hunk.state = "unconfirmed" if hunk.state == "applying" else hunk.state
+            raise
         for one in batch:
             still = [hunk for hunk in one.review.hunks if hunk.id in one.ids and hunk.state == "applying"]
             if still and answer is not None and not answer.applied:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,13 +21,12 @@ from pygls.lsp.server import LanguageServer
 from redline_agent.config import Config, state_dir
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.models.names import default_model
-from redline_agent.text import one_line
 from redline_agent.version import VERSION
-from redline_agent.workspace.proposal import OPEN, FileOperation, Hunk
 
 from redline_server import convert, settings, transport, wiring
 from redline_server.accepting import Acceptor
 from redline_server.client import Client, abilities
+from redline_server.deciding import Decider
 from redline_server.documents import Documents, Edit
 from redline_server.protocol import RedlineProtocol
 from redline_server.review import Entry, Reviews
@@ -67,6 +66,7 @@ class RedlineServer(LanguageServer):
         self._published: dict[Path, str] = {}
         self._republishing = False
         self._warm = False
+        self.decider = Decider(self)
         self._neighbours: Neighbours | None = None
         self._told_ignored = False
         wiring.register(self)
@@ -189,7 +189,7 @@ class RedlineServer(LanguageServer):
         """Bring the proposals to the text of now, and show what changed."""
         for entry in self.reviews.refresh(path):
             if entry.proposal.tokens:  # an echo that came late
-                self.runs.workspace(entry.root).ended(entry.proposal)
+                self.runs.workspace(entry.root).ended(entry.proposal, ("accepted",))
             self.entry_changed(entry)
 
     def entry_of(self, run: str) -> Entry:
@@ -235,75 +235,6 @@ class RedlineServer(LanguageServer):
         opened = {path: self.documents.at(entry.path(path)) for path in entry.proposal.files}
         versions = {path: document.version for path, document in opened.items() if document}
         return convert.proposal_json(entry.proposal, entry.root, versions, self.documents.encoding)
-
-    def accept_soon(self, entry: Entry, items: list[Hunk | FileOperation]) -> None:
-        """Accept items in the background; they are seen to be applied from now on."""
-        entry.proposal.claimed |= {item.id for item in items}
-        self.in_background(self.accept(entry, items))
-
-    async def accept(self, entry: Entry, items: list[Hunk | FileOperation]) -> None:
-        """Accept items and put the outcome into the journal; raises ReviewError when another process is at it."""
-        from redline_agent.workspace.lease import lease_of, leased_here  # with the first accept
-
-        workspace = self.runs.workspace(entry.root)
-        try:
-            async with leased_here(lease_of(workspace.journal.path)):
-                if workspace.decided_elsewhere(entry.proposal):
-                    self.refresh_reviews()
-                workspace.accepting(entry.proposal, [item.id for item in items if item.state in OPEN])
-                await self.acceptor.accept(entry, items)
-                self._tell_unsure(items)
-            self.in_background(self._prove_part(entry, items))
-        finally:
-            entry.proposal.claimed -= {item.id for item in items}
-            workspace.ended(entry.proposal)
-
-    async def _prove_part(self, entry: Entry, items: list[Hunk | FileOperation]) -> None:
-        """Prove what was accepted where something of the proposal was left."""
-        states = {item.state for item in entry.proposal.items}
-        if "accepted" not in states or len(states) == 1 or not any(item.state == "accepted" for item in items):
-            return
-        await self.runs.workspace(entry.root).prove_accepted(entry.proposal, self.runs.config)
-        self.entry_changed(entry)
-        wrong = [item for item in entry.proposal.proof if item.check.startswith("accepted: ") and item.ok is False]
-        if wrong:
-            self.client.show(f"Redline: what you accepted is not whole: {one_line(wrong[0].detail, 200)}", error=True)
-
-    def _tell_unsure(self, items: list[Hunk | FileOperation]) -> None:
-        unsure = ", ".join(item.id for item in items if item.state == "unconfirmed")
-        if unsure:
-            self.client.show(f"Redline: the editor has not confirmed {unsure}; look at the text.", error=True)
-
-    def reject(self, entry: Entry, items: Iterable[Hunk | FileOperation]) -> None:
-        """Reject items."""
-        items = list(items)
-        for item in items:
-            item.state = "rejected"
-        self._decided(entry, "rejected", items)
-        entry.proposal.revision += 1
-        self.entry_changed(entry)
-
-    async def revert(self, entry: Entry, items: list[Hunk | FileOperation]) -> None:
-        """Take accepted hunks back, the old lines where the new ones are, and file operations by their opposite."""
-        by_path: dict[str, list[Hunk]] = {}
-        for item in items:
-            if isinstance(item, Hunk):
-                by_path.setdefault(item.path, []).append(item)
-        try:
-            for path, undone in by_path.items():
-                await self.acceptor.revert(entry, path, undone)
-            for item in items:
-                if isinstance(item, FileOperation):
-                    await self.acceptor.revert_operation(entry, item)
-        finally:
-            self._decided(entry, "undone", [item for item in items if item.state == "undone"])
-
-    def _decided(self, entry: Entry, state: str, items: list[Hunk | FileOperation]) -> None:
-        proposal = entry.proposal
-        try:
-            self.runs.workspace(entry.root).decided(proposal.run, proposal.session, state, [item.id for item in items])
-        except RedlineError as error:
-            self.client.show(f"Redline: {error}", error=True)
 
     # ---- for commands and features
 

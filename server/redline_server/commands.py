@@ -182,8 +182,9 @@ async def _proposals(server: RedlineServer, _: NoArguments) -> list[dict[str, An
 
 
 async def _accept(server: RedlineServer, args: DecideArguments) -> dict[str, Any]:
-    items = server.reviews.select(args.runId, args.hunks, args.revision, to_accept=True)
     entry = server.reviews.get(args.runId)
+    server.decider.take_over(entry)
+    items = server.reviews.select(args.runId, args.hunks, args.revision, to_accept=True)
     skipped = (
         [item.id for item in entry.proposal.items if item.badge and item.state == "pending"]
         if args.hunks == "all"
@@ -195,14 +196,14 @@ async def _accept(server: RedlineServer, args: DecideArguments) -> dict[str, Any
     needs = entry.proposal.needs(item.id for item in items)
     if needs:
         server.client.show(f"Redline: what you accept needs {', '.join(needs[:5])} too.")
-    server.accept_soon(entry, items)
+    server.decider.accept_soon(entry, items)
     return {"accepting": [item.id for item in items], "skipped": skipped, "needs": needs}
 
 
 async def _reject(server: RedlineServer, args: DecideArguments) -> dict[str, Any]:
     items = server.reviews.select(args.runId, args.hunks, args.revision, to_accept=False)
     entry = server.reviews.get(args.runId)
-    server.reject(entry, items)
+    server.decider.reject(entry, items)
     return {"rejected": [item.id for item in items]}
 
 
@@ -241,7 +242,7 @@ async def _revert_run(server: RedlineServer, args: RevertArguments) -> dict[str,
         )
     if args.preview:
         return _revert_preview(server, entry)
-    server.in_background(server.revert(entry, done))
+    server.in_background(server.decider.revert(entry, done))
     return {"reverting": [item.id for item in done]}
 
 

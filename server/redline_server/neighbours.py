@@ -49,7 +49,7 @@ class Neighbours:
                 server.runs.restore(root, run)
                 wanted = [str(each) for each in message["hunks"]]
                 items = server.reviews.select(run, wanted, None, to_accept=True)
-                await server.accept(server.reviews.get(run), items)
+                await server.decider.accept(server.reviews.get(run), items)
                 return {"states": {item.id: item.state for item in items}}
             case _:
                 return {"error": "There is no such request."}

@@ -98,7 +98,8 @@ class Reviews:
             text = None
         if text == review.file.text:
             return _unstale(review)
-        if text is not None and (self._ours(entry.path(review.path), text) or not _waiting(review)):
+        unsure = any(hunk.state == "unconfirmed" for hunk in review.hunks)  # then the text says what became of it
+        if text is not None and (unsure or self._ours(entry.path(review.path), text) or not _waiting(review)):
             return _unstale(review) | review.follow(text)
         return _stale(review)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lsprotocol import types as lsp
-from redline_agent import decisions
 from redline_agent.config import Config, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.context.index import Index
@@ -91,7 +90,7 @@ class Runs:
     def restore(self, root: Path, run: str = "") -> None:
         """Take in proposals that an earlier process, or another one, made: those that are open, or one run's."""
         workspace = self.workspace(root)
-        for ident, proposal in decisions.proposals(workspace.journal, run).items():
+        for ident, proposal in workspace.every_proposal(run).items():
             if ident not in self._reviews.entries and (run or proposal.open):
                 self._reviews.add(proposal, workspace.resolver)
                 self._reviews.refresh()

@@ -8,7 +8,10 @@ from redline_agent import deciding
 from redline_agent.deciding import pending_proposals
 from redline_agent.errors import ReviewError
 from redline_agent.workspace import applying
+from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.lease import lease_of, leased
+from redline_agent.workspace.proposal import FileReview, Hunk
+from redline_agent.workspace.textfile import TextFile
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked to be killed")
 
@@ -101,11 +104,15 @@ def test_killed_in_an_accept_of_fifty_files(tmp_path, step):
 
 def test_what_another_process_decided_is_not_done_twice(folder):
     proposal, files = proposed(folder, 2)
-    mine, theirs = workspace(folder), workspace(folder)
-    (other,) = pending_proposals(theirs)
-    deciding.accept(theirs, other, ["h1"])
-    deciding.reject(theirs, other, ["h2"])
-    deciding.accept(mine, proposal, ["h1", "h2"])
+    child = os.fork()
+    if child == 0:
+        theirs = workspace(folder)
+        (other,) = pending_proposals(theirs)
+        deciding.accept(theirs, other, ["h1"])
+        deciding.reject(theirs, other, ["h2"])
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    deciding.accept(workspace(folder), proposal, ["h1", "h2"])
     assert {h.id: h.state for h in proposal.hunks} == {"h1": "accepted", "h2": "rejected"}
     assert (folder / "f00.py").read_text() == changed(files["f00.py"])
     assert (folder / "f01.py").read_text() == files["f01.py"]
@@ -120,3 +127,41 @@ def test_one_decides_at_a_time(folder, monkeypatch):
     assert (folder / "f00.py").read_text() == files["f00.py"]
     deciding.accept(ws, proposal, ["h1"])
     assert (folder / "f00.py").read_text() == changed(files["f00.py"])
+
+
+def test_a_refresh_in_mid_accept_ends_nothing_that_still_waits(folder):
+    proposal, _ = proposed(folder, 2)
+    ws = workspace(folder)
+    (mine,) = pending_proposals(ws)
+    ws.accepting(mine, ["h1", "h2"])
+    mine.hunks[0].state = "accepted"
+    ws.ended(mine, ("accepted",))
+    assert set(mine.tokens) == {"h2"}
+    mine.hunks[1].state = "accepted"
+    ws.ended(mine)
+    assert {hunk.state for hunk in pending_proposals(workspace(folder))[0].hunks} <= {
+        "accepted",
+        "undone",
+        "conflicted",
+    }
+
+
+def test_what_this_process_decided_is_not_taken_for_anothers(folder):
+    proposal, _ = proposed(folder, 1)
+    ws = workspace(folder)
+    deciding.accept(ws, proposal, ["h1"])
+    proposal.hunks[0].state = "conflicted"  # undone in the editor and typed over
+    assert ws.decided_elsewhere(proposal) == []
+
+
+def test_an_undo_after_a_hunk_was_replaced_keeps_the_others_in_place():
+    text = "".join(f"l{n}\n" for n in range(8))
+    by = Origin(1, "c", "edit", "because")
+    top = Hunk("h1", "a", 0, 0, (), ("new\n", "new2\n"), "r", by)
+    low = Hunk("h2", "a", 5, 6, ("l5\n",), ("L5\n",), "r", by)
+    review = FileReview("a", TextFile(text), [top, low])
+    assert review.follow(review.sending(["h1"]))
+    review.hunks.append(Hunk("h3", "a", 9, 10, ("l7\n",), ("L7\n",), "r", by))
+    review.follow(text)
+    assert (low.start, low.end, low.state) == (5, 6, "pending")
+    assert review.result(["h2"]) == text.replace("l5", "L5")

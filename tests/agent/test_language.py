@@ -6,9 +6,10 @@ import sys
 import pytest
 from kit import call, carry_out, disk, finish, lay, proposed_text, results, workspace
 from redline_agent.config import Config
+from redline_agent.errors import ToolError
 from redline_agent.models.scripted import ScriptedModel
 from redline_agent.proof import servers
-from redline_agent.proof.language import applied
+from redline_agent.proof.language import _place, applied
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox here is Linux's")
 
@@ -159,3 +160,24 @@ class Units:
 def test_edits_of_both_encodings(utf16, at):
     edit = {"range": {"start": {"line": 0, "character": at}, "end": {"line": 0, "character": at + 1}}, "newText": "X"}
     assert applied("a😀bc\r\nd", [edit], Units(utf16)) == "a😀Xc\r\nd"
+
+
+def insert(text):
+    at = {"line": 0, "character": 0}
+    return {"range": {"start": at, "end": at}, "newText": text}
+
+
+def test_of_several_edits_at_one_place_the_first_comes_first_and_overlaps_are_refused():
+    assert applied("x\n", [insert("A\n"), insert("B\n")], Units(False)) == "A\nB\nx\n"
+    span = {"start": {"line": 0, "character": 0}, "end": {"line": 0, "character": 3}}
+    inner = {"start": {"line": 0, "character": 1}, "end": {"line": 0, "character": 2}}
+    with pytest.raises(ToolError, match="overlap"):
+        applied("abc\n", [{"range": span, "newText": "X"}, {"range": inner, "newText": "Y"}], Units(False))
+    with pytest.raises(ToolError, match="malformed"):
+        applied("abc\n", [{"range": span}], Units(False))
+
+
+def test_a_name_is_a_word():
+    assert _place("const width = id;\n", "a.txt", "id", 1) == (0, 14)
+    with pytest.raises(ToolError, match="2 times"):
+        _place("id = id\n", "a.txt", "id", 1)

@@ -141,6 +141,48 @@ def test_it_is_told_twice_at_most(folder):
     assert suite_of(run).ok is False
 
 
+def test_a_broken_test_file_does_not_hide_what_the_change_breaks(folder):
+    files = {**PROJECT, "tests/test_broken.py": "import pkg.a\nimport nothing_like_it\n"}
+    item = suite_of(prove(folder, edit("x + 1"), files=files)[0])
+    assert item.ok is False
+    assert "tests/test_a.py::test_twice" in item.detail
+    assert "test_broken" not in item.detail.splitlines()[0]
+
+
+def test_a_new_test_beside_an_old_failure(folder):
+    more = "\n\ndef test_new():\n    assert twice(1) == 3\n"
+    new = call("edit", path="tests/test_a.py", old="assert twice(1) == 7\n", new="assert twice(1) == 7\n" + more)
+    item = suite_of(prove(folder, new)[0])
+    assert item.ok is False
+    assert "1 new failure: tests/test_a.py::test_new; 1 more failed before" in item.detail
+
+
+def test_names_of_tests_may_have_spaces(folder):
+    test = 'import pytest\nfrom pkg.b import twice\n\n\n@pytest.mark.parametrize("x", ["a b", "c d"])\ndef test_it(x):\n    assert twice(1) == 7\n'
+    item = suite_of(prove(folder, edit("x + 0"), files={**PROJECT, "tests/test_a.py": test})[0])
+    assert item.ok is True, item
+    assert "2 tests failed as before" in item.detail
+
+
+# ---- what needs nothing of the project
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "new", "ok"),
+    [
+        ("a.py", "\ufeffx = 1\n", "y", True),
+        ("a.py", "def (:\nx = 1\n", "y", None),
+        ("a.json", '{"x": 1}\n', "y", True),
+        ("a.json", '{"x": 1}\n', '"', False),
+        ("tsconfig.json", '{"x": 1} // why\n', "y", "none"),
+    ],
+)
+def test_what_did_not_parse_before_is_no_fault_of_the_change(folder, path, text, new, ok):
+    run, _, _ = prove(folder, call("edit", path=path, old="x", new=new), files={path: text}, config=QUIET)
+    found = items(run, "parses")
+    assert [item.ok for item in found] == ([] if ok == "none" else [ok])
+
+
 # ---- which tests
 
 

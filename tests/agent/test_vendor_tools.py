@@ -205,3 +205,25 @@ def test_a_patch_of_unique_context_does_exactly_what_it_says(before, new, at):
     n = starts[0]
     assert len(starts) == 1
     assert got == "\n".join([*lines[:n], *new, *lines[n + len(part) :], ""])
+
+
+@pytest.mark.parametrize(
+    ("text", "diff", "wanted"),
+    [
+        ("ab = 1\n", "-b = 1\n+b = 2\n", None),
+        ("b = 12\nxb = 1", "-b = 1\n+b = 2\n", None),
+        ("a\nb = 1", "-b = 1\n+b = 2\n", "a\nb = 2"),
+        (
+            "def f():\n        return x\n",
+            "-    return x\n+    log()\n+    return x\n",
+            "def f():\n        log()\n        return x\n",
+        ),
+        ("a\r\nb\nc\nd\n", "-d\n+e\n", "a\r\nb\nc\ne\n"),
+    ],
+)
+def test_whole_lines_are_patched_and_nothing_else(text, diff, wanted):
+    if wanted is None:
+        with pytest.raises(EditRefused):
+            patched(text, diff)
+    else:
+        assert patched(text, diff) == wanted

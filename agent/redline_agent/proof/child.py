@@ -177,8 +177,12 @@ class Child:
             return Report("timed-out")
         except ToolError:
             return Report("unavailable")
-        self._last[uri] = found
-        return Report("current", tuple(map(_diagnostic, found)))
+        try:
+            return Report("current", tuple(map(_diagnostic, found)))
+        except (TypeError, ValueError):
+            return Report("unavailable")  # it speaks no protocol that anybody knows
+        finally:
+            self._last[uri] = found
 
     async def _pull(self, uri: str) -> list[Any]:
         answer = await self.request("textDocument/diagnostic", {"textDocument": {"uri": uri}}, None)
@@ -343,9 +347,10 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _diagnostic(value: Any) -> Diagnostic:
-    start = value.get("range", {}).get("start", {})
-    code = value.get("code")
+    said = as_object(value)
+    start = as_object(as_object(said.get("range")).get("start"))
+    code = said.get("code")
     return Diagnostic(
-        int(start.get("line", 0)) + 1, int(value.get("severity") or 1), str(code if code is not None else ""),
-        str(value.get("message", "")),
+        int(start.get("line", 0)) + 1, int(said.get("severity") or 1), str(code if code is not None else ""),
+        str(said.get("message", "")),
     )  # fmt: skip

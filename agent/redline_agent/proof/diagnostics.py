@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from redline_agent.errors import RedlineError, ToolError
+from redline_agent.errors import RedlineError
 from redline_agent.proof.affected import FILES_MAX, direct
 from redline_agent.proof.child import Child, Diagnostic, Report
 from redline_agent.proof.servers import Known, Servers, found, started
-from redline_agent.safety.keeper import Blocked, Keeper
+from redline_agent.safety.keeper import Keeper
 from redline_agent.semantics.symbols import language_of
 from redline_agent.text import one_line, plural
 from redline_agent.together import together
@@ -35,12 +36,13 @@ class Checking:
     bench: Workbench
     servers: Servers
     wish: tuple[str, ...] = ()
+    seconds: float = 60.0
 
     async def prove(self, changed: Mapping[str, Touched]) -> list[ProofItem]:
         """Return an item for each changed file that some server speaks of, and for each other one that it breaks."""
         wanted = [(known, [path for path in changed if path.endswith(known.ends)])
                   for known in found(self.overlay.resolver.root, self.wish)]  # fmt: skip
-        more = await together(*(self._one(known, paths[:FILES_CHECKED_MAX]) for known, paths in wanted if paths))
+        more = await together(*(self._one(known, paths) for known, paths in wanted if paths))
         return [item for items in more for item in items]
 
     async def _one(self, known: Known, paths: list[str]) -> list[ProofItem]:
@@ -49,21 +51,24 @@ class Checking:
             return [ProofItem("diagnostics", "unavailable", None, why)]
         try:
             return await self._ask(known, paths)
-        except (ToolError, Blocked) as error:
-            return [ProofItem("diagnostics", "unavailable", None, one_line(error.message, 300))]
+        except (RedlineError, OSError) as error:
+            return [ProofItem("diagnostics", "unavailable", None, one_line(str(error), 300))]
 
     async def _ask(self, known: Known, paths: list[str]) -> list[ProofItem]:
+        until_s = time.monotonic() + self.seconds
         others = self._importers(known, paths)
-        olds, news = self._texts([*paths, *others])
+        beside = [path for path in self.overlay.texts_above_disk() if path.endswith(known.ends)]
+        olds, news = self._texts([*paths, *others, *beside])
+        asked = [path for path in (*paths[:FILES_CHECKED_MAX], *others) if path in news]
         async with self.servers.lease(known, self.overlay, self.keeper) as child:
-            before = await _all(child, olds)
+            before = await _all(child, olds, [path for path in asked if path in olds], until_s)
             if not self._moves_files():
-                after = await _all(child, news)
+                after = await _all(child, news, asked, until_s)
             else:
                 child.forget()
-                after = await self._over_the_overlay(known, news)
+                after = await self._over_the_overlay(known, news, asked, until_s)
         items: list[ProofItem] = []
-        for path in news:
+        for path in asked:
             item = _item(known.name, path, before.get(path, Report("current")), after[path])
             if path not in others or not item.ok:
                 items.append(item)
@@ -73,11 +78,13 @@ class Checking:
         """Whether the proposal has files that the disk does not have, or the other way round."""
         return any((touched.base is None) != (touched.text is None) for touched in self.overlay.touched.values())
 
-    async def _over_the_overlay(self, known: Known, texts: dict[str, str]) -> dict[str, Report]:
+    async def _over_the_overlay(
+        self, known: Known, texts: dict[str, str], asked: list[str], until_s: float
+    ) -> dict[str, Report]:
         bench = self.bench.beside(known.name)
         child = await started(known, bench, self.keeper, self.overlay.resolver.root)
         try:
-            return await _all(child, texts)
+            return await _all(child, texts, asked, until_s)
         finally:
             await child.end()
             await bench.close()
@@ -111,11 +118,11 @@ class Checking:
         return olds, news
 
 
-async def _all(child: Child, texts: dict[str, str]) -> dict[str, Report]:
-    """Open every text first, so that each is seen beside the others, then ask about each."""
+async def _all(child: Child, texts: dict[str, str], asked: list[str], until_s: float) -> dict[str, Report]:
+    """Open every text first, so that each is seen beside the others, then ask about some, as long as there is time."""
     for path, text in texts.items():
         child.show(path, text, language_of(path) or path.rsplit(".", 1)[-1])
-    return {path: await child.diagnose(path, FILE_S_MAX) for path in texts}
+    return {path: await child.diagnose(path, min(FILE_S_MAX, max(0.0, until_s - time.monotonic()))) for path in asked}
 
 
 def _item(server: str, path: str, before: Report, after: Report) -> ProofItem:

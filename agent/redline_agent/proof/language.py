@@ -4,6 +4,7 @@ sandbox; a server's commands are never executed, and a change outside the worksp
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -97,8 +98,8 @@ class Language:
     async def _over(self, known: Known, path: str) -> AsyncGenerator[Child]:
         """A server that was shown the file, and what the run has changed beside it."""
         async with self.servers.lease(known, self.overlay, self.keeper) as child:
-            changed = [each for each in self.overlay.touched if each.endswith(known.ends) and each != path]
-            for each in [*changed, path]:
+            above = [each for each in self.overlay.texts_above_disk() if each.endswith(known.ends) and each != path]
+            for each in [*above, path]:
                 seen = self.overlay.find(each)
                 if seen is not None:
                     child.show(each, seen.file.text, language_of(each) or each.rsplit(".", 1)[-1])
@@ -131,7 +132,9 @@ class Language:
 def _by_file(edit: Any) -> dict[str, list[Any]]:
     """The text edits of a workspace edit by URI; raises ToolError when it creates, renames or deletes files."""
     value = as_object(edit)
-    found = {uri: as_list(edits) for uri, edits in as_object(value.get("changes")).items()}
+    if not value.get("documentChanges"):
+        return {uri: as_list(edits) for uri, edits in as_object(value.get("changes")).items()}
+    found: dict[str, list[Any]] = {}
     for change in map(as_object, as_list(value.get("documentChanges"))):
         if "kind" in change:
             raise ToolError(f"The server would {change['kind']} files as well, which is not done for it.")
@@ -159,23 +162,32 @@ def applied(text: str, edits: Sequence[Any], child: Child) -> str:
             return len(text)
         return starts[line] + child.column(lines[line].rstrip("\r\n"), int(position["character"]))
 
-    spans = [(offset(each, "start"), offset(each, "end"), str(as_object(each)["newText"])) for each in edits]
-    for start, end, new in sorted(spans, key=lambda each: each[:2], reverse=True):
-        text = text[:start] + new + text[end:]
+    try:
+        spans = [(offset(e, "start"), offset(e, "end"), n, str(as_object(e)["newText"])) for n, e in enumerate(edits)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ToolError(f"The server's edit is malformed: {error!r}.") from error
+    upto = len(text)
+    for start, end, _, new in sorted(spans, reverse=True):  # of several at one place the first comes first
+        if start > end or end > upto:
+            raise ToolError("The server's edits overlap, so none was made.")
+        text, upto = text[:start] + new + text[end:], start
     return text
 
 
 def _place(text: str, path: str, name: str, line: int | None) -> tuple[int, int]:
     """Line and column (from 0) of a name: on the line that was given, else where it is defined, once."""
     short = name.rsplit(".", 1)[-1]
+    word = re.compile(rf"(?<!\w){re.escape(short)}(?!\w)")
     lines = split_lines(text)
     if line is None:
         places = [each.line for each in symbols(text, path) if name in (each.name, each.full)]
-        places = places or [number for number, each in enumerate(lines, 1) if short in each][:1]
+        places = places or [number for number, each in enumerate(lines, 1) if word.search(each)]
         if len(places) != 1:
             why = f"is defined {len(places)} times" if places else "is not there"
             raise ToolError(f"{name} {why} in {path}.", hint="Say which line.")
         line = places[0]
-    if not 1 <= line <= len(lines) or short not in lines[line - 1]:
-        raise ToolError(f"{short} is not on line {line} of {path}.")
-    return line - 1, lines[line - 1].index(short)
+    found = list(word.finditer(lines[line - 1])) if 1 <= line <= len(lines) else []
+    if len(found) != 1:
+        why = "is not" if not found else f"is there {len(found)} times"
+        raise ToolError(f"{short} {why} on line {line} of {path}.")
+    return line - 1, found[0].start()

@@ -17,8 +17,8 @@ def overlays(proposal: Proposal, resolver: Resolver, buffers: Buffers | None) ->
 
     def changed(path: str, old: TextFile | None, new: TextFile | None, origin: Origin) -> None:
         kind = new or old or TextFile("")
-        after.touched[path] = Touched(old, kind, [Edit(origin, new.text if new else None)])
-        before.touched[path] = Touched(new, kind, [Edit(origin, old.text if old else None)])
+        after.touched[path] = Touched(old, kind, [Edit(origin, new.text if new else None)], pinned=True)
+        before.touched[path] = Touched(new, kind, [Edit(origin, old.text if old else None)], pinned=True)
 
     for review in proposal.files.values():
         taken = [hunk for hunk in review.hunks if hunk.state == "accepted"]

@@ -59,7 +59,7 @@ class Prover:
         if not changed or "off" in self.wishes.servers:
             return []
         wish = () if "auto" in self.wishes.servers else self.wishes.servers
-        checking = Checking(self.overlay, self.keeper, self.bench, self.servers, wish)
+        checking = Checking(self.overlay, self.keeper, self.bench, self.servers, wish, self.wishes.seconds)
         return await checking.prove(changed)
 
     async def _tests(self, changed: list[str]) -> list[ProofItem]:

@@ -7,6 +7,7 @@ deletes or moves it could see on the disk alone, so that is checked by a server 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import sys
@@ -97,6 +98,7 @@ class Servers:
         self._starting = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
+        self._numbers = itertools.count(1)
 
     @asynccontextmanager
     async def lease(self, known: Known, overlay: Overlay, keeper: Keeper) -> AsyncGenerator[Child]:
@@ -106,7 +108,9 @@ class Servers:
             if warm is None or not warm.child.alive:
                 await self._drop(known.name)
                 await self._make_room()
-                bench = Workbench(Overlay(overlay.resolver), keeper, self._scratch / known.name)
+                bench = Workbench(
+                    Overlay(overlay.resolver), keeper, self._scratch / f"{known.name}-{next(self._numbers)}"
+                )
                 warm = self._warm[known.name] = _Warm(await started(known, bench, keeper, overlay.resolver.root), bench)
         async with warm.lock:
             try:
@@ -138,8 +142,10 @@ class Servers:
     async def _drop(self, name: str) -> None:
         warm = self._warm.pop(name, None)
         if warm is not None:
-            await warm.child.end()
-            await warm.bench.close()
+            try:
+                await warm.child.end()
+            finally:
+                await warm.bench.close()
 
     async def close(self) -> None:
         """End them all. One that is being let go is waited for: a subprocess must not be cancelled half way."""
@@ -153,11 +159,15 @@ class Servers:
 
 async def started(known: Known, bench: Workbench, keeper: Keeper, root: Path) -> Child:
     """Start a server in a workbench's sandbox; raises ToolError, Blocked."""
-    await bench.ready()
-    if bench.found.layer is None:
-        raise ToolError("no sandbox holds here, so no language server was started", hint="See: redline doctor")
-    command = replace(bench.command(" ".join(known.argv), "."), argv=known.argv)
-    process = await bench.serve(command, keeper.permit(command), known.argv, {})
+    try:
+        await bench.ready()
+        if bench.found.layer is None:
+            raise ToolError("no sandbox holds here, so no language server was started", hint="See: redline doctor")
+        command = replace(bench.command(" ".join(known.argv), "."), argv=known.argv)
+        process = await bench.serve(command, keeper.permit(command), known.argv, {})
+    except BaseException:
+        await bench.close()
+        raise
     child = Child(known.name, process, root, known.settings, settle_s=known.settle_s, registers=known.registers)
     try:
         await child.begin()

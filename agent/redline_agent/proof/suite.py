@@ -17,9 +17,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from redline_agent.errors import RedlineError, ToolError
+from redline_agent.errors import RedlineError
 from redline_agent.proof.affected import FILES_MAX, affected
-from redline_agent.safety.keeper import Blocked, Keeper
+from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.process import Ran
 from redline_agent.text import one_line, plural
 from redline_agent.workspace.overlay import Overlay
@@ -40,6 +40,7 @@ class Runner:
     failed: str = ""
     passed: str = ""
     none: str = ""
+    partly: str = ""
     names: bool = False
 
     def line(self, python: str, only: list[str]) -> str:
@@ -110,8 +111,8 @@ class Testing:
             return [_unavailable("the folder is not trusted, so nothing of it was run (`redline trust`)")]
         try:
             return await self._run(runner, changed)
-        except (ToolError, Blocked) as error:
-            return [_unavailable(one_line(error.message, 300))]
+        except (RedlineError, OSError) as error:
+            return [_unavailable(one_line(str(error), 300))]
 
     async def _run(self, runner: Runner, changed: list[str]) -> list[ProofItem]:
         first = self._affected(changed) if runner.names and self.wish == "affected" else None
@@ -131,7 +132,7 @@ class Testing:
 
     async def _compared(self, runner: Runner, failures: set[str], scope: str, output: str) -> ProofItem:
         """Tell new failures from those of before: the failed tests are run on the files without the proposal."""
-        known = sorted(name for name in failures if self._was_there(name)) if runner.names else []
+        known = sorted({_file(name) for name in failures if self._was_there(name)}) if runner.names else []
         old: set[str] = set()
         if known or not runner.names or not failures:
             plain = self.before or Overlay(self.overlay.resolver, self.overlay.buffers)
@@ -143,10 +144,17 @@ class Testing:
             if ran.stopped:
                 why = "failed; whether it did before was not found out in time"
                 return ProofItem("tests", "timed-out", None, f"{scope}{_named(failures) or 'the command'} {why}")
-            old = runner.failures(ran.out.decode("utf-8", "replace"))
+            before = ran.out.decode("utf-8", "replace")
+            old = runner.failures(before)
+            if known and not old and ran.code not in (0, 1):  # neither passed nor failed: nothing was run
+                why = f"{_named(failures)} failed; whether they did before could not be found out"
+                return ProofItem("tests", "current", None, f"{scope}{why}{self._took()}")
             if not failures and ran.code:
                 return ProofItem("tests", "current", None, f"failed as before the change{self._took()}")
         new = failures - old
+        if failures and not new and runner.partly and re.search(runner.partly, output, re.MULTILINE):
+            why = f"{_named(failures)} failed as before the change, and the others were not all run"
+            return ProofItem("tests", "current", None, f"{scope}{why}{self._took()}")
         if failures and not new:
             detail = f"{scope}{plural(len(failures), 'test')} failed as before the change: {_named(failures)}"
             return ProofItem("tests", "current", True, detail + self._took())
@@ -156,8 +164,7 @@ class Testing:
         return ProofItem("tests", "current", False, detail)
 
     def _was_there(self, name: str) -> bool:
-        path = name.partition("::")[0]
-        touched = self.overlay.touched.get(path)
+        touched = self.overlay.touched.get(_file(name))
         return touched is None or touched.base is not None
 
     def _affected(self, changed: list[str]) -> list[str] | None:
@@ -182,6 +189,10 @@ class Testing:
 
     def _took(self) -> str:
         return f", {time.monotonic() - self.began_s:.1f} s"
+
+
+def _file(name: str) -> str:
+    return name.partition("::")[0]
 
 
 def _python(root: Path) -> str:

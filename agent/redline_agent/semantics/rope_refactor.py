@@ -1,6 +1,6 @@
 """Extract, inline and move with rope, inside the worker process: the project is only read, its code never run.
 
-What comes back must be valid Python and use no name that it does not have; else nothing is changed.
+What comes back must be valid Python, else nothing is changed.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -18,6 +18,7 @@ from rope.refactor.move import MoveGlobal, create_move
 
 from redline_agent.semantics.rope_rename import CannotRename, flat, offset_of, open_project, target_of
 from redline_agent.semantics.scan import parsed, texts
+from redline_agent.text import split_lines
 
 
 def refactor(
@@ -81,7 +82,7 @@ def _changes(project: Any, python: dict[str, str], path: str, kind: str, how: di
 
 
 def _extracted(project: Any, resource: Any, text: str, how: dict[str, Any]) -> Any:
-    lines = text.splitlines(keepends=True)
+    lines = split_lines(text)
     start, end, name, expression = how["start"], how["end"], how["name"], how.get("expression", "")
     if not name.isidentifier():
         raise CannotRename(f"{name!r} is not a usable Python name.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from redline_agent.safety.requests import Request
 from redline_agent.safety.sandbox.sight import COMMAND_S_MAX
@@ -19,6 +19,11 @@ class ShellInput(Input):
     commands: list[str] = Field(min_length=1, max_length=50)
     timeout_ms: int | None = Field(default=None, gt=0)
     max_output_length: int | None = None
+
+    @model_validator(mode="after")
+    def _runs(self) -> ShellInput:
+        self.meant()
+        return self
 
     def meant(self) -> RunInput:
         """Return the input of `run`."""

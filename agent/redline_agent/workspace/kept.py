@@ -16,6 +16,8 @@ from redline_agent.workspace.overlay import Edit, Overlay, Touched
 from redline_agent.workspace.textfile import TextFile, digest
 
 Keep = Callable[[str, str], None]
+State = tuple[int, str, str, str]
+"""How many edits a file has, where it was moved from and to, and the version of its base."""
 
 
 class Watcher:
@@ -23,7 +25,7 @@ class Watcher:
 
     def __init__(self, overlay: Overlay) -> None:
         self._overlay = overlay
-        self._known: dict[str, tuple[int, str, str]] = {}
+        self._known: dict[str, State] = {}
         self._seen: dict[str, str] = {}
         self.settle()
 
@@ -35,9 +37,9 @@ class Watcher:
     def changes(self, keep: Keep) -> tuple[tuple[dict[str, Any], ...], dict[str, str]]:
         """Return files that changed and versions that were seen since the last time; `keep` is given each text."""
         files = tuple(
-            _dump(path, touched, self._known.get(path, (0, "", ""))[0], keep, new=path not in self._known)
+            _dump(path, touched, known[0] if known and known[3] == _state(touched)[3] else None, keep)
             for path, touched in self._overlay.touched.items()
-            if self._known.get(path) != _state(touched)
+            if (known := self._known.get(path)) != _state(touched)
         )
         now = self._overlay.versions_seen()
         seen = {path: now.get(path, "") for path in now.keys() | self._seen.keys()
@@ -46,11 +48,14 @@ class Watcher:
         return files, seen
 
 
-def _state(touched: Touched) -> tuple[int, str, str]:
-    return len(touched.edits), touched.moved_from, touched.moved_to
+def _state(touched: Touched) -> State:
+    base = digest(touched.base.text) if touched.base else ""
+    return len(touched.edits), touched.moved_from, touched.moved_to, base
 
 
-def _dump(path: str, touched: Touched, since: int, keep: Keep, *, new: bool) -> dict[str, Any]:
+def _dump(path: str, touched: Touched, since: int | None, keep: Keep) -> dict[str, Any]:
+    """A file's edits since some number of them; with none all, and its base, which may be another one by now."""
+
     def text(value: str | None) -> str | None:
         if value is None:
             return None
@@ -64,10 +69,10 @@ def _dump(path: str, touched: Touched, since: int, keep: Keep, *, new: bool) -> 
         "kind": _kind(touched.kind),
         "edits": [
             [edit.origin.turn, edit.origin.call_id, edit.origin.tool, edit.origin.reason, text(edit.text)]
-            for edit in touched.edits[since:]
+            for edit in touched.edits[since or 0 :]
         ],
     }
-    if new:
+    if since is None:
         base = touched.base
         entry["base"] = None if base is None else [text(base.text), *_kind(base)]
     return entry
@@ -97,7 +102,7 @@ def restore(
             encoding, bom = entry["kind"]
             kind = TextFile("", encoding, base64.b64decode(bom))
             touched = overlay.touched.get(entry["path"])
-            if touched is None:
+            if touched is None or "base" in entry:
                 base = entry.get("base")
                 pinned = None
                 if base is not None:

@@ -37,11 +37,12 @@ class _Place:
     new: str
 
 
-def replace(text: str, old: str, new: str) -> Edited:
+def replace(text: str, old: str, new: str, *, whole_lines: bool = False) -> Edited:
     r"""Return `text` with its one occurrence of `old` replaced by `new`.
 
     Line ends of `old` and `new` may be \n whatever the file has; what is inserted gets the file's own.
-    Raises EditRefused when `old` is empty, missing or not unique, or when nothing would change.
+    `whole_lines`: `old` is lines, so a part of one is no match. Raises EditRefused when `old` is empty, missing or not
+    unique, or when nothing would change.
     """
     if not old:
         raise EditRefused("`old` is empty.", hint="Quote the text to replace, or use `write` for a new file.")
@@ -49,7 +50,7 @@ def replace(text: str, old: str, new: str) -> Edited:
     flat, old, new = to_line_end(text, "\n"), to_line_end(old, "\n"), to_line_end(new, "\n")
     if old == new:
         raise EditRefused("`old` and `new` are the same, so nothing would change.")
-    for how, find in _WAYS:
+    for how, find in _BY_LINES if whole_lines else _WAYS:
         places = list(find(flat, old, new))
         if len(places) == 1:
             return Edited(_spliced(text, flat, places[0], end), how)
@@ -195,6 +196,10 @@ _WAYS: tuple[tuple[str, Callable[[str, str, str], Iterator[_Place]]], ...] = (
     ("re-indented", _reindented),
     ("punctuation", _punctuation),
 )
+
+
+_BY_LINES = _WAYS[1:3]
+"""Those that match whole lines; equal lines match by the first."""
 
 
 def _not_unique(flat: str, places: list[_Place]) -> str:

@@ -96,6 +96,8 @@ class Touched:
     edits: list[Edit] = field(default_factory=list[Edit])
     moved_from: str = ""
     moved_to: str = ""
+    pinned: bool = False
+    """Whether the base stays as it is, whatever the file becomes."""
 
     @property
     def text(self) -> str | None:
@@ -126,7 +128,7 @@ class Overlay:
     def _follow(self, path: str, touched: Touched) -> None:
         """Lay the run's edits over what the file has become, where nobody else changed the same lines."""
         texts = [edit.text for edit in touched.edits]
-        if touched.base is None or touched.moved_to or touched.moved_from or None in texts:
+        if touched.base is None or touched.pinned or touched.moved_to or touched.moved_from or None in texts:
             return
         try:
             below = self._below(path)
@@ -258,7 +260,8 @@ class Overlay:
     def all_or_nothing(self) -> Generator[None]:
         """Take back every edit of the block when it raises."""
         saved = {
-            path: Touched(t.base, t.kind, list(t.edits), t.moved_from, t.moved_to) for path, t in self.touched.items()
+            path: Touched(t.base, t.kind, list(t.edits), t.moved_from, t.moved_to, t.pinned)
+            for path, t in self.touched.items()
         }
         seen = dict(self._seen)
         try:

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 
 from redline_agent.errors import EditRefused
+from redline_agent.text import split_lines
+from redline_agent.workspace.hunks import changes
 from redline_agent.workspace.matching import replace
 from redline_agent.workspace.textfile import line_end, to_line_end
 
@@ -46,7 +48,18 @@ def patched(text: str, diff: str) -> str:
         left = _applied(block, after, part)
     if done + left == flat:
         raise EditRefused("The patch changes nothing.")
-    return to_line_end(done + left, end) if end != "\n" else done + left
+    return _with_line_ends(text, done + left, end)
+
+
+def _with_line_ends(text: str, flat: str, end: str) -> str:
+    """A text of line feeds with each line that was kept as the file has it, and the others with the file's line end."""
+    raw, new = split_lines(text), split_lines(flat)
+    out: list[str] = []
+    at = 0
+    for change in changes([to_line_end(line, "\n") for line in raw], new):
+        out += [*raw[at : change.start], *(to_line_end(line, end) for line in change.new)]
+        at = change.end
+    return "".join([*out, *raw[at:]])
 
 
 def _parts(diff: str) -> list[_Part]:
@@ -118,11 +131,14 @@ def _applied(block: str, after: str, part: _Part) -> str:
     old = "".join(line + "\n" for line in part.old)
     if old == new:
         return text
-    if not text.endswith("\n") and text.endswith(old.removesuffix("\n")):
-        old, new = old.removesuffix("\n"), new.removesuffix("\n")
+    last = old.removesuffix("\n")
+    if not text.endswith("\n") and (text == last or text.endswith("\n" + last)):  # the file's end has no line end
+        if re.search(f"(?:^|\n){re.escape(old)}", text):
+            raise EditRefused("The lines to replace are there 2 times.", hint="Quote more lines around them.")
+        return text[: len(text) - len(last)] + new.removesuffix("\n")
     for where, rest in ((block, after), (text, "")):
         at = [0] if where.startswith(old) else []
         at += [found.start() + 1 for found in re.finditer(f"(?=\n{re.escape(old)})", where)]
         if len(at) == 1:  # whole lines; the first of them may be empty
             return where[: at[0]] + new + where[at[0] + len(old) :] + rest
-    return replace(text, old, new).text
+    return replace(text, old, new, whole_lines=True).text

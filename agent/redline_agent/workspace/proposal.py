@@ -183,7 +183,7 @@ class FileReview:
         """Put the hunks where they exactly are when this text is the echo, or the undo, of an accept."""
         for batch in reversed(self._batches):
             for known, places in ((batch.after, batch.places_after), (batch.before, batch.places_before)):
-                if known == version:
+                if known == version and all(hunk.id in places for hunk in self.hunks):
                     for hunk in self.hunks:
                         hunk.start, hunk.end = places[hunk.id]
                     return True

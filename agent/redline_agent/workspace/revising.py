@@ -34,7 +34,7 @@ class Revision:
         for review in self.proposal.files.values():
             for hunk in review.hunks:
                 if hunk.id == self.hunk:
-                    if hunk.state not in AGAIN:
+                    if hunk.state not in AGAIN or hunk.id in self.proposal.claimed:
                         raise ReviewError(f"{hunk.id} is {hunk.state}, so it cannot be revised.")
                     return review, hunk
         raise ReviewError(f"The proposal of {self.proposal.run} has no hunk {self.hunk!r}.")

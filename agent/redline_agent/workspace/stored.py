@@ -95,7 +95,7 @@ def _dump_hunk(hunk: Hunk) -> dict[str, Any]:
         "origin": _dump_origin(hunk.origin),
         "depends_on": hunk.depends_on,
         "badge": hunk.badge,
-        "state": hunk.state,
+        "state": hunk.before_stale if hunk.state == "stale" else hunk.state,
     }
 
 
