@@ -187,3 +187,30 @@ def test_leave_is_asked_for_with_the_safe_answer_first(nvim, project, asking, an
     assert nvim.exec_lua("return choices") == ["deny", "once", "session", "always"]
     assert "asks for leave to read" in nvim.exec_lua("return prompt")
     assert (run["refusals"] == []) == allowed, run
+
+
+def test_a_word_on_a_hunk_brings_another_one(nvim, project, tmp_path):
+    def script(name, old, new):
+        edit = {"calls": [{"tool": "edit", "args": {"path": "a.py", "old": old, "new": new, "reason": name}}]}
+        (tmp_path / name).write_text(json.dumps([edit, {"calls": [{"tool": "finish", "args": {"summary": name}}]}]))
+        return f"scripted:{tmp_path / name}"
+
+    nvim.exec_lua(
+        "require('redline').setup({cmd = {select(2, ...)}, model = ...})",
+        script("first", "def foo(x):", "def foo(y):"), sys.executable, "-m", "redline_server", "serve",
+    )  # fmt: skip
+    begin(nvim, project)
+    nvim.command("Redline change it")
+    until(nvim, "return require('redline').status() == '1 pending'")
+    second = script("second", "def foo(y):", "def foo(value):")
+    nvim.exec_lua(
+        "model_set = false; require('redline').command('redline.setModel', {model = ...}, function() model_set = true end)",
+        second,
+    )
+    until(nvim, "return model_set")
+    nvim.current.window.cursor = (5, 0)
+    nvim.command("RedlineRevise call it value")
+    until(nvim, "return #require('redline').hunks() == 1 and require('redline').hunks()[1].hunk.id == 'h1r1'")
+    nvim.command("RedlineAccept!")
+    until(nvim, "return vim.api.nvim_buf_get_lines(0, 4, 5, false)[1] == 'def foo(value):'")
+    assert (project / "a.py").read_text() == A_PY
