@@ -1,6 +1,7 @@
 """A real Neovim, headless: with redline.lua, and by configuration alone."""
 
 import contextlib
+import json
 import os
 import sys
 import time
