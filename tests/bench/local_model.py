@@ -1,7 +1,7 @@
 """Edit tasks with a real small model behind an OpenAI-compatible server, each with an objective check.
 
     OPENAI_BASE_URL=http://127.0.0.1:8089/v1 python tests/bench/local_model.py [--edits symbol whole search_replace]
-        [--only NAME ...]
+        [--only NAME ...] [--seconds 180]
 
 Half of the tasks are in files of a few lines, half in the same files with 250 lines and more around. For each edit
 dialect: solved, seconds (the first task of a dialect is its cold start), tokens. What solves a task is its check, a piece of
@@ -120,13 +120,13 @@ def tasks():
         yield f"large/{name}", long, ask, f"{check}\n{KEPT}"
 
 
-async def one(folder, text, ask, model):
+async def one(folder, text, ask, model, seconds=180.0):
     root = folder / "ws"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
     (root / "m.py").write_text(text)
     workspace = Workspace(root, Journal(folder / "journal.sqlite"), index=Index(root))
-    config = Config(limits=Limits(turns_max=6, minutes_max=3), validate="never", plan="never")
+    config = Config(limits=Limits(turns_max=6, minutes_max=seconds / 60), validate="never", plan="never")
     try:
         run = workspace.new_run(Task(ask), model, config)
         async for _ in workspace.carry_out(run, model):
@@ -147,6 +147,7 @@ def solved(folder, check):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edits", nargs="+", default=["symbol", "whole", "search_replace"])
+    parser.add_argument("--seconds", type=float, default=180.0, help="what a task may take")
     parser.add_argument("--only", nargs="+", default=[])
     args = parser.parse_args()
     for edits in args.edits:
@@ -169,7 +170,7 @@ def main():
 
                 async def go(folder=folder, text=text, ask=ask, model=model):
                     try:
-                        return await one(folder, text, ask, model)
+                        return await one(folder, text, ask, model, args.seconds)
                     finally:
                         await model.close()
 

@@ -155,6 +155,8 @@ class Servers:
         for name in list(self._warm):
             await self._drop(name)
         self._closing.clear()
+        with suppress(OSError):
+            self._scratch.rmdir()
 
 
 async def started(known: Known, bench: Workbench, keeper: Keeper, root: Path) -> Child:
