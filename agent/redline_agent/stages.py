@@ -37,7 +37,7 @@ from redline_agent.frame import Frame
 from redline_agent.judging import next_step, planned, validated
 from redline_agent.limits import RESULT_CHARS_MAX
 from redline_agent.loop import Loop
-from redline_agent.messages import Label, Text
+from redline_agent.messages import REDLINE, Label, Text
 from redline_agent.models.base import Model
 from redline_agent.roles.roles import role
 from redline_agent.safety.labels import CLEAN, Taint, join
@@ -48,6 +48,7 @@ from redline_agent.workspace.proposing import propose
 from redline_agent.workspace.stored import dump
 
 _VALIDATOR, _PROOF = "the validator", "the proof"
+_MEND = "The proof of your change found what follows. Mend what your change broke, then finish again."
 MENDS_MAX = 2
 """How often the executor is told what the proof of its change found."""
 
@@ -106,6 +107,7 @@ class Stages:
             findings = self._broken(frame, proposal.proof, mended)
             if findings:
                 mended += 1
+                yield frame.keep(Said(text=Text(text=_MEND, label=REDLINE)))
                 yield frame.keep(Said(text=Text(text=findings, label=Label(source="command", detail=_PROOF))))
                 frame.answer, resumed = "", False
                 continue
@@ -130,10 +132,7 @@ class Stages:
         if not wrong or mended >= MENDS_MAX or not frame.model.capabilities.mends:
             return ""
         lines = [f"- {item.check}{f' of {item.path}' if item.path else ''}: {item.detail}" for item in wrong]
-        text = "The proof of your change found this. Mend what your change broke, then finish again.\n" + "\n".join(
-            lines
-        )
-        return clip(self.means.workspace.masks.masked(text), RESULT_CHARS_MAX)
+        return clip(self.means.workspace.masks.masked("\n".join(lines)), RESULT_CHARS_MAX)
 
     def _proposal(self) -> Proposal:
         run = self.means.run

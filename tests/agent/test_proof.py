@@ -128,7 +128,8 @@ def test_a_command_of_the_users_own(folder, command, ok):
 def test_the_executor_mends_what_the_proof_found_before_anybody_sees_it(folder):
     mended = call("edit", path="pkg/a.py", old="return x + 1", new="return x + 0")
     run, events, model = prove(folder, edit("x + 1"), finish("first"), mended, mends=True)
-    (said,) = [event for event in events if isinstance(event, Said)]
+    told, said = [event for event in events if isinstance(event, Said)]
+    assert told.text.label.source == "redline"  # the word to mend is Redline's, what was printed is material
     assert "tests/test_a.py::test_twice" in said.text.text
     assert said.text.label.source == "command"
     assert proposed_text(run, "pkg/a.py").endswith("return x + 0\n")
@@ -137,7 +138,7 @@ def test_the_executor_mends_what_the_proof_found_before_anybody_sees_it(folder):
 
 def test_it_is_told_twice_at_most(folder):
     run, events, _ = prove(folder, edit("x + 1"), finish("a"), finish("b"), mends=True)
-    assert sum(isinstance(event, Said) for event in events) == 2
+    assert sum(isinstance(event, Said) and event.text.label.source == "command" for event in events) == 2
     assert suite_of(run).ok is False
 
 
