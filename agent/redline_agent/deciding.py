@@ -90,7 +90,7 @@ def _plan(op: FileOperation, writes: dict[str, Write], proposal: Proposal) -> No
     data = review.file.encode() if review else op.file.encode() if op.file else b""
     match op.kind:
         case "create":
-            writes[op.path] = Write(None, data)
+            writes[op.path] = Write(None, data, executable=op.file is not None and op.file.executable)
         case "delete":
             writes[op.path] = Write(data, None)
         case "rename":

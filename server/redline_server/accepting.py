@@ -203,7 +203,7 @@ class Acceptor:
         op.state = "applying"
         self._touched(entry)
         able = {
-            "create": self._client.able.create,
+            "create": self._client.able.create and not (op.file and op.file.executable),  # a client sets no mode bits
             "delete": self._client.able.delete,
             "rename": self._client.able.rename,
         }
@@ -257,7 +257,8 @@ class Acceptor:
     def _operation_on_disk(self, entry: Entry, op: FileOperation) -> None:
         match op.kind:
             case "create":
-                _write(entry, {op.path: Write(None, op.file.encode() if op.file else b"")})
+                executable = op.file is not None and op.file.executable
+                _write(entry, {op.path: Write(None, op.file.encode() if op.file else b"", executable=executable)})
             case "delete":
                 _write(entry, {op.path: Write(entry.resolver.read_bytes(op.path), None)})
             case "rename":

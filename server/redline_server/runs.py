@@ -140,7 +140,7 @@ class Runs:
         going = [active.run for active in self._active.values() if active.task and not active.task.done()]
         if len(going) >= RUNS_AT_ONCE_MAX:
             raise UsageError(f"{len(going)} runs are going on already.", hint="Wait for one, or cancel one.")
-        if session and any(run.session == session for run in going):
+        if session and any(run.session == session and run.proposal is None for run in going):  # else it is ending
             raise UsageError(f"A run of {session} is going on.", hint="Steer it, wait for it, or cancel it.")
 
     def resume(self, root: Path, session: str) -> Run:

@@ -38,7 +38,7 @@ while True:
     message = json.loads(sys.stdin.buffer.read(length))
     method, params = message.get("method"), message.get("params") or {}
     if method == "initialize":
-        send({"id": message["id"], "result": {"capabilities": {"renameProvider": True, "codeActionProvider": {"resolveProvider": True}}}})
+        send({"id": message["id"], "result": {"capabilities": {"renameProvider": True, "referencesProvider": True, "definitionProvider": {}, "codeActionProvider": {"resolveProvider": True}}}})
     elif method == "shutdown":
         send({"id": message["id"], "result": None})
     elif method in ("textDocument/didOpen", "textDocument/didChange"):
@@ -56,9 +56,18 @@ while True:
             send({"id": message["id"], "result": {"documentChanges": [{"kind": "create", "uri": uri + "x"}]}})
         else:
             send({"id": message["id"], "result": {"changes": everywhere(word, new)}})
+    elif method == "textDocument/references":
+        span = {"start": {"line": 0, "character": 5}}
+        inside = [{"uri": uri, "range": span} for uri in texts]
+        send({"id": message["id"], "result": [*inside, {"uri": "file:///etc/passwd", "range": span}]})
+    elif method == "textDocument/definition":
+        link = {"targetUri": params["textDocument"]["uri"], "targetSelectionRange": {"start": {"line": 1, "character": 0}}}
+        send({"id": message["id"], "result": [link]})
     elif method == "textDocument/codeAction":
         only = params["context"]["only"]
         found = [{"title": "Make it better", "kind": "quickfix", "data": 1}] if only == ["quickfix"] else []
+        if "source.organizeImports" in only:
+            found = [{"title": "Sort", "kind": "source.organizeImports", "edit": {"changes": everywhere("bad", "sorted")}}]
         send({"id": message["id"], "result": [*found, {"title": "run me", "command": {"command": "rm"}}]})
     elif method == "codeAction/resolve":
         send({"id": message["id"], "result": {**params, "edit": {"changes": everywhere("bad", "good")}}})
@@ -106,6 +115,49 @@ def test_a_fix_is_listed_and_made(play):
     assert [error for error, _ in found] == [False, False, True, False]
     assert proposed_text(run, "a.txt") == "😀 name is here\ngood\n"
     assert run.proposal.hunks[0].reason == "Make it better"
+
+
+def test_a_symbol_is_found_by_its_server(play):
+    touch = call("edit", path="b.txt", old="call name", new="call the name")
+    _, found = play(
+        touch,
+        call("references", name="name", path="a.txt", line=1),
+        call("definition", name="name", path="a.txt", line=1),
+    )
+    assert found[1] == (False, "a.txt:1: 😀 name is here\nb.txt:1: call the name(1)\n[1 place outside the workspace]")
+    assert found[2] == (False, "a.txt:2: bad")
+
+
+def test_without_a_server_names_are_words(play):
+    _, found = play(call("references", name="name", path="a.txt", line=1), trusted=False)
+    assert found[0][1].startswith("a.txt:1")
+
+
+def test_another_languages_imports_are_organised_by_its_server(play):
+    run, found = play(call("organise_imports", path="a.txt"))
+    assert found[0] == (False, "Organised the imports of a.txt by fake.")
+    assert proposed_text(run, "a.txt") == "😀 name is here\nsorted\n"
+
+
+def test_a_real_servers_references(folder):
+    lay(
+        folder,
+        {
+            "a.py": "class A:\n    def go(self): ...\n\n\nclass B:\n    def go(self): ...\n",
+            "b.py": "from a import A, B\n\nA().go()\nB().go()\n",
+        },
+    )
+    ws = workspace(folder)
+    ws.memory.trust(ws.resolver.root)
+    script = [
+        call("references", name="go", path="a.py", line=2),
+        call("definition", name="go", path="b.py", line=4),
+        finish(),
+    ]
+    _, events = asyncio.run(carry_out(ws, ScriptedModel(script), "do it", config=CONFIG))
+    uses, defined = results(events)[:2]
+    assert uses[1] == "a.py:2: def go(self): ...\nb.py:3: A().go()"  # not B's
+    assert defined[1] == "a.py:6: def go(self): ..."
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from redline_agent.context.gather import Task
 from redline_agent.errors import ConfigError
 from redline_agent.events import Said
 from redline_agent.models.scripted import ScriptedModel
-from redline_agent.proof import diagnostics, servers
+from redline_agent.proof import child, diagnostics, servers
 from redline_agent.proof.affected import affected, direct
 from redline_agent.proof.servers import memory_bytes
 
@@ -283,6 +283,40 @@ def test_only_what_the_change_introduces_counts(folder, fake, new, state, ok, wo
     (item,) = items(run, "diagnostics")
     assert (item.state, item.ok) == (state, ok), item
     assert words in item.detail
+
+
+SILENT = (
+    FAKE.replace(
+        '    send({"method": "textDocument/publish',
+        """    if found == said.get(document["uri"], []):
+        return
+    said[document["uri"]] = found
+    send({"method": "textDocument/publish""",
+    )
+    .replace('"version": version, ', "")
+    .replace("def say(", "said = {}\ndef say(")
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "ok"), [("good", "better", True), ("good", "bad now", False), ("bad before", "x", True)]
+)
+def test_a_server_that_says_nothing_of_what_is_as_before_is_shown_a_mistake_too(
+    folder, fake, monkeypatch, old, new, ok
+):
+    entry = {
+        "group": "x",
+        "command": [sys.executable, "fake.py"],
+        "ends": [".txt"],
+        "settle_s": 0.05,
+        "probe": "bad probe",
+    }
+    monkeypatch.setattr(servers, "_catalogue", lambda: {"fake": entry})
+    monkeypatch.setattr(child, "PROBE_AFTER_S", 0.1)
+    files = {**fake, "fake.py": SILENT, "a.txt": "good\nbad before"}
+    (item,) = items(prove(folder, change(new, old=old), config=SERVED, files=files)[0], "diagnostics")
+    assert (item.state, item.ok) == ("current", ok), item
+    assert ("removes 1" in item.detail) == (old == "bad before")
 
 
 def test_what_it_removes_is_said(folder, fake):

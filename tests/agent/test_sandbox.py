@@ -13,6 +13,7 @@ import pytest
 from kit import call, finish, lay, results, workspace
 from redline_agent.config import Config, Permissions
 from redline_agent.context.gather import Task
+from redline_agent.deciding import accept
 from redline_agent.errors import RedlineError
 from redline_agent.models.scripted import ScriptedModel
 from redline_agent.safety.keeper import Keeper
@@ -24,6 +25,8 @@ from redline_agent.safety.sandbox.bubblewrap import Bubblewrap
 from redline_agent.safety.sandbox.seatbelt import Seatbelt
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.overlay import Overlay
+from redline_agent.workspace.proposing import propose
+from redline_agent.workspace.stored import dump, load
 from redline_agent.workspace.workbench import Workbench
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these layers are Linux's")
@@ -225,6 +228,18 @@ def test_an_executable_stays_one_and_a_build_is_kept_between_commands(layer, fol
     assert not overlay.touched
 
 
+@each_layer
+def test_what_a_command_makes_executable_is_so_after_the_accept(layer, folder):
+    lay(folder, {"a.txt": "a\n"})
+    made = "printf '#!/bin/sh\\necho hi\\n' > x.sh; chmod +x x.sh; cp x.sh y.sh; chmod -x y.sh; printf b > a.txt; chmod +x a.txt"
+    _, overlay, _ = commands(folder, layer, made)
+    ws = workspace(folder)
+    proposal = propose(overlay, run="r", session="s", instruction="x", rules=ws.rules, proof=[], notes=[])
+    proposal = load(json.loads(json.dumps(dump(proposal))))
+    accept(ws, proposal, [item.id for item in proposal.items])
+    assert {path.name for path in folder.iterdir() if path.is_file() and os.access(path, os.X_OK)} == {"x.sh"}
+
+
 def test_a_file_saved_while_a_command_runs_makes_its_result_stale(folder):
     lay(folder, {"a.txt": "1\n"})
     ws = workspace(folder)
@@ -356,6 +371,8 @@ from redline_agent.safety.sandbox import layers
 from kit import workspace, issue
 from redline_agent.safety.keeper import Keeper
 from redline_agent.workspace.overlay import Overlay
+from redline_agent.workspace.proposing import propose
+from redline_agent.workspace.stored import dump, load
 from redline_agent.workspace.workbench import Workbench
 names = {{f"{{l.name}}{{'-over-a-copy' if l.copies else ''}}": l for l in layers.candidates()}}
 ws = workspace(Path({str(folder)!r}))

@@ -18,6 +18,18 @@ def asking(tmp_path):
 
 
 @pytest.fixture
+def scripted_edit(tmp_path):
+    """Make a model that makes one edit of a.py and ends; returns its name."""
+
+    def make(name, old, new):
+        edit = {"calls": [{"tool": "edit", "args": {"path": "a.py", "old": old, "new": new, "reason": name}}]}
+        (tmp_path / name).write_text(json.dumps([edit, {"calls": [{"tool": "finish", "args": {"summary": name}}]}]))
+        return f"scripted:{tmp_path / name}"
+
+    return make
+
+
+@pytest.fixture
 def project(folder):
     (folder / "a.py").write_text(A_PY)
     (folder / "b.py").write_text(B_PY)

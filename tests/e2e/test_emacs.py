@@ -155,6 +155,30 @@ def test_eglot_alone_by_configuration(emacs, project):
     assert (project / "a.py").read_text() == A_PY
 
 
+REVISE = r"""
+(let (out)
+  (setq redline-command (list py "-m" "redline_server" "serve") redline-model (getenv "FIRST"))
+  (require 'redline)
+  (find-file "a.py") (python-mode) (redline-mode 1)
+  (redline-ask "change it")
+  (until (lambda () (= (length (redline--pending)) 1)) 30)
+  (redline-command "redline.setModel" (list :model (getenv "SECOND")))
+  (goto-char (point-min)) (redline-next)
+  (redline-revise "call it value")
+  (until (lambda () (equal (plist-get (nth 1 (car (redline--pending))) :id) "h1r1")) 30)
+  (redline-accept-all)
+  (until (lambda () (string-match-p "def foo(value):" (text "a.py"))) 10)
+  (text "a.py"))
+"""
+
+
+def test_a_word_on_a_hunk_brings_another_one(emacs, project, scripted_edit):
+    first = scripted_edit("first", "def foo(x):", "def foo(y):")
+    second = scripted_edit("second", "def foo(y):", "def foo(value):")
+    text = batch(emacs, project, REVISE, FIRST=first, SECOND=second)
+    assert text == A_PY.replace("def foo(x):", "def foo(value):")
+
+
 def test_redline_el_compiles_without_a_warning(emacs, tmp_path):
     shutil.copy(ELISP / "redline.el", tmp_path)
     done = subprocess.run(

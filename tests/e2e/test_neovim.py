@@ -1,7 +1,6 @@
 """A real Neovim, headless: with redline.lua, and by configuration alone."""
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -190,20 +189,15 @@ def test_leave_is_asked_for_with_the_safe_answer_first(nvim, project, asking, an
     assert (run["refusals"] == []) == allowed, run
 
 
-def test_a_word_on_a_hunk_brings_another_one(nvim, project, tmp_path):
-    def script(name, old, new):
-        edit = {"calls": [{"tool": "edit", "args": {"path": "a.py", "old": old, "new": new, "reason": name}}]}
-        (tmp_path / name).write_text(json.dumps([edit, {"calls": [{"tool": "finish", "args": {"summary": name}}]}]))
-        return f"scripted:{tmp_path / name}"
-
+def test_a_word_on_a_hunk_brings_another_one(nvim, project, scripted_edit):
     nvim.exec_lua(
         "require('redline').setup({cmd = {select(2, ...)}, model = ...})",
-        script("first", "def foo(x):", "def foo(y):"), sys.executable, "-m", "redline_server", "serve",
+        scripted_edit("first", "def foo(x):", "def foo(y):"), sys.executable, "-m", "redline_server", "serve",
     )  # fmt: skip
     begin(nvim, project)
     nvim.command("Redline change it")
     until(nvim, "return require('redline').status() == '1 pending'")
-    second = script("second", "def foo(y):", "def foo(value):")
+    second = scripted_edit("second", "def foo(y):", "def foo(value):")
     nvim.exec_lua(
         "model_set = false; require('redline').command('redline.setModel', {model = ...}, function() model_set = true end)",
         second,

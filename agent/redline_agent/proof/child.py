@@ -20,6 +20,8 @@ MESSAGE_BYTES_MAX = 32 * 2**20
 _HEADERS_MAX = 20
 SETTLE_S = 0.3
 """A server that only pushes may push twice for one version; what it said last within so long counts."""
+PROBE_AFTER_S = 1.0
+"""How long a server that has a probe in the catalogue is waited for before it is shown that."""
 Freshness = Literal["current", "timed-out", "unavailable"]
 
 
@@ -53,6 +55,7 @@ class Child:
         *,
         settle_s: float,
         registers: bool = False,
+        probe: str = "",
     ) -> None:
         self.name = name
         self.process = process
@@ -60,6 +63,8 @@ class Child:
         self._settings = settings
         self._settle_s = settle_s
         self._registers = registers
+        self._probe = probe
+        self._shown: dict[str, tuple[str, str, str]] = {}
         self._ids = 0
         self._version = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -120,6 +125,8 @@ class Child:
                 "publishDiagnostics": {"versionSupport": True},
                 "diagnostic": {"dynamicRegistration": True},
                 "rename": {"prepareSupport": False},
+                "references": {},
+                "definition": {"linkSupport": True},
                 "codeAction": {
                     "codeActionLiteralSupport": {"codeActionKind": {"valueSet": ["quickfix", "source"]}},
                     "dataSupport": True,
@@ -166,13 +173,14 @@ class Child:
             item = {"uri": uri, "languageId": language, "version": version, "text": text}
             self.notify("textDocument/didOpen", {"textDocument": item})
         self._open[uri] = version
+        self._shown[uri] = path, text, language
 
     async def diagnose(self, path: str, timeout_s: float) -> Report:
         """Return what it says of the text that it was shown last as the file at `path`."""
         uri = (self._root / path).as_uri()
         try:
             async with asyncio.timeout(timeout_s):
-                found = await (self._pull(uri) if self._pulls else self._push(uri, self._open[uri]))
+                found = await (self._pull(uri) if self._pulls else self._told(uri))
         except TimeoutError:
             return Report("timed-out")
         except ToolError:
@@ -187,6 +195,26 @@ class Child:
     async def _pull(self, uri: str) -> list[Any]:
         answer = await self.request("textDocument/diagnostic", {"textDocument": {"uri": uri}}, None)
         return list(as_object(answer).get("items") or [])
+
+    async def _told(self, uri: str) -> list[Any]:
+        """What it pushes of a text. One that is silent about a text with nothing new is shown a mistake as well."""
+        if not self._probe:
+            return await self._push(uri, self._open[uri])
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_AFTER_S):
+                return await self._push(uri, self._open[uri])
+        path, text, language = self._shown[uri]
+        whole = text if text.endswith("\n") or not text else text + "\n"
+        self.show(path, whole + self._probe + "\n", language)
+        try:
+            while True:
+                found = await self._push(uri, self._open[uri])
+                rest = [each for each in found if _start_line(each) < whole.count("\n")]
+                if len(rest) < len(found):
+                    return rest
+                self._pushed.pop(uri)  # that was of the text before
+        finally:
+            self.show(path, text, language)
 
     async def _push(self, uri: str, version: int) -> list[Any]:
         while True:
@@ -204,6 +232,7 @@ class Child:
         for uri in self._open:
             self.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
         self._open.clear()
+        self._shown.clear()
         self._pushed.clear()
         self._last.clear()
 
@@ -346,11 +375,14 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def _start_line(value: Any) -> int:
+    return int(as_object(as_object(as_object(value).get("range")).get("start")).get("line", 0))
+
+
 def _diagnostic(value: Any) -> Diagnostic:
     said = as_object(value)
-    start = as_object(as_object(said.get("range")).get("start"))
     code = said.get("code")
     return Diagnostic(
-        int(start.get("line", 0)) + 1, int(said.get("severity") or 1), str(code if code is not None else ""),
+        _start_line(said) + 1, int(said.get("severity") or 1), str(code if code is not None else ""),
         str(said.get("message", "")),
     )  # fmt: skip

@@ -1,5 +1,6 @@
-"""What the project's language servers can do to the overlay: renames and quick fixes, as texts. After trust, in the
-sandbox; a server's commands are never executed, and a change outside the workspace refuses the whole.
+"""What the project's language servers know of the overlay and can do to it: references and definitions as places,
+renames and fixes as texts. After trust, in the sandbox; a server's commands are never executed, and a change outside
+the workspace refuses the whole.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from redline_agent.errors import RedlineError, ToolError
@@ -21,6 +22,9 @@ from redline_agent.workspace.overlay import Overlay
 
 ANSWER_S_MAX = 30.0
 FIXES_MAX = 40
+ORGANISE = "source.organizeImports"
+Asked = Literal["references", "definition"]
+_ABLE: dict[Asked, str] = {"references": "referencesProvider", "definition": "definitionProvider"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,16 @@ class Fix:
     title: str
     server: str
     texts: dict[str, str]
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a server says that a symbol is: paths with lines (from 1), and how many are outside the workspace."""
+
+    server: str
+    lines: tuple[tuple[str, int], ...]
+    outside: int = 0
 
 
 @dataclass(slots=True)
@@ -40,15 +54,61 @@ class Language:
     keeper: Keeper
     servers: Servers
 
-    async def rename(self, path: str, old: str, line: int | None, new: str) -> dict[str, str]:
-        """Return the texts of all files after a rename of the symbol that a file defines or uses; raises ToolError."""
-        text = self._text(path)
-        where = _place(text, path, old, line)
+    async def places(
+        self, what: Asked, path: str, name: str, line: int | None, beside: Sequence[str] = ()
+    ) -> Places | None:
+        """Return where a symbol that stands in a file is used or defined; None when no server here can say.
+
+        `beside` are files to show it as well: a server that was just started may not have looked at the folder yet.
+        """
+        if not self.keeper.standing().trusted:
+            return None
         for known in self._known(path):
-            async with self._over(known, path) as child:
+            async with self._over(known, path, beside) as child:
+                if not child.can(_ABLE[what]):
+                    continue
+                params = {"textDocument": {"uri": child.uri(path)}, "position": self._at(child, path, name, line)}
+                if what == "references":
+                    params["context"] = {"includeDeclaration": True}
+                answer = await child.request(f"textDocument/{what}", params, ANSWER_S_MAX)
+                return self._found(known.name, answer)
+        return None
+
+    def _found(self, server: str, answer: Any) -> Places:
+        """The places of an answer: one location, several, or links."""
+        found: set[tuple[str, int]] = set()
+        outside = 0
+        for each in map(as_object, as_list(answer) if isinstance(answer, list) else [answer] if answer else []):
+            span = as_object(each.get("range") or each.get("targetSelectionRange"))
+            at = as_object(span.get("start")).get("line")
+            try:
+                path = self.overlay.resolver.resolve(unquote(urlsplit(str(each.get("uri") or each["targetUri"])).path))
+                found.add((path, int(at or 0) + 1))
+            except (RedlineError, KeyError, TypeError, ValueError):
+                outside += 1
+        return Places(server, tuple(sorted(found)), outside)
+
+    def _at(self, child: Child, path: str, name: str, line: int | None) -> dict[str, int]:
+        """The position of a name, as the server counts."""
+        text = self._text(path)
+        number, column = _place(text, path, name, line)
+        return {"line": number, "character": child.units(split_lines(text)[number][:column])}
+
+    def ends(self, path: str) -> tuple[str, ...]:
+        """Return how the names of files end that the servers of a file know; () when none runs."""
+        trusted = self.keeper.standing().trusted
+        return tuple(dict.fromkeys(end for known in self._known(path) for end in known.ends)) if trusted else ()
+
+    async def rename(
+        self, path: str, old: str, line: int | None, new: str, beside: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """Return the texts of all files after a rename of the symbol that a file defines or uses; raises ToolError."""
+        self._text(path)
+        for known in self._known(path):
+            async with self._over(known, path, beside) as child:
                 if not child.can("renameProvider"):
                     continue
-                at = {"line": where[0], "character": child.units(split_lines(text)[where[0]][: where[1]])}
+                at = self._at(child, path, old, line)
                 params = {"textDocument": {"uri": child.uri(path)}, "position": at, "newName": new}
                 answer = await child.request("textDocument/rename", params, ANSWER_S_MAX)
                 texts = self._applied(child, answer)
@@ -77,7 +137,7 @@ class Language:
         said = [each for each in child.said(path) if _line_of(each) == line]
         document = {"uri": child.uri(path)}
         fixes: list[Fix] = []
-        for only in (["quickfix"], ["source.organizeImports", "source.fixAll"]):
+        for only in (["quickfix"], [ORGANISE, "source.fixAll"]):
             context = {"diagnostics": said, "only": only, "triggerKind": 1}
             params = {"textDocument": document, "range": span, "context": context}
             for given in as_list(await child.request("textDocument/codeAction", params, ANSWER_S_MAX)):
@@ -86,7 +146,7 @@ class Language:
                     action = as_object(await child.request("codeAction/resolve", action, ANSWER_S_MAX))
                 texts = self._applied(child, action.get("edit"))
                 if texts:
-                    fixes.append(Fix(str(action.get("title", "")), name, texts))
+                    fixes.append(Fix(str(action.get("title", "")), name, texts, str(action.get("kind", ""))))
         return fixes
 
     def _known(self, path: str) -> list[Known]:
@@ -95,11 +155,11 @@ class Language:
         return [known for known in found(self.overlay.resolver.root) if path.endswith(known.ends)]
 
     @asynccontextmanager
-    async def _over(self, known: Known, path: str) -> AsyncGenerator[Child]:
+    async def _over(self, known: Known, path: str, beside: Sequence[str] = ()) -> AsyncGenerator[Child]:
         """A server that was shown the file, and what the run has changed beside it."""
         async with self.servers.lease(known, self.overlay, self.keeper) as child:
-            above = [each for each in self.overlay.texts_above_disk() if each.endswith(known.ends) and each != path]
-            for each in [*above, path]:
+            others = [each for each in dict.fromkeys((*self.overlay.texts_above_disk(), *beside)) if each != path]
+            for each in [*(each for each in others if each.endswith(known.ends)), path]:
                 seen = self.overlay.find(each)
                 if seen is not None:
                     child.show(each, seen.file.text, language_of(each) or each.rsplit(".", 1)[-1])

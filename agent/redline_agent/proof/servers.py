@@ -44,6 +44,7 @@ class Known:
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     settle_s: float = SETTLE_S
     registers: bool = False
+    probe: str = ""
 
 
 @cache
@@ -71,6 +72,7 @@ def found(root: Path, wish: tuple[str, ...] = ()) -> list[Known]:
                 entry.get("settings", {}),
                 float(entry.get("settle_s", SETTLE_S)),
                 bool(entry.get("registers", False)),
+                str(entry.get("probe", "")),
             )
     return list(chosen.values())
 
@@ -170,7 +172,10 @@ async def started(known: Known, bench: Workbench, keeper: Keeper, root: Path) ->
     except BaseException:
         await bench.close()
         raise
-    child = Child(known.name, process, root, known.settings, settle_s=known.settle_s, registers=known.registers)
+    child = Child(
+        known.name, process, root, known.settings,
+        settle_s=known.settle_s, registers=known.registers, probe=known.probe,
+    )  # fmt: skip
     try:
         await child.begin()
     except BaseException:

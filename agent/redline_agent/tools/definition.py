@@ -11,15 +11,17 @@ from redline_agent.errors import ToolError
 from redline_agent.safety.requests import Request
 from redline_agent.text import one_line, plural
 from redline_agent.tools.base import Footprint, Input, Outcome, Tool, ToolContext
+from redline_agent.tools.references import by_server
 
 _SHOWN_MAX = 40
 
 
 class DefinitionInput(Input):
-    """A name, such as "load" or "Config.load", and where to look."""
+    """A name, such as "load" or "Config.load", and where to look; with a line, what that use of it refers to."""
 
     name: str = Field(min_length=1, max_length=200)
     path: str = "."
+    line: int | None = Field(default=None, ge=1)
 
 
 class Definition(Tool[DefinitionInput]):
@@ -42,7 +44,11 @@ class Definition(Tool[DefinitionInput]):
         return f"Looking for {one_line(arguments.name, 60)}"
 
     async def run(self, arguments: DefinitionInput, context: ToolContext) -> Outcome:
-        """Ask the index, which has the run's edits; raises ToolError when there is none."""
+        """Ask a language server about a use, else the index, which has the run's edits; raises ToolError."""
+        if arguments.line is not None:
+            told = await by_server("definition", arguments.name, arguments.path, arguments.line, context)
+            if told is not None:
+                return told
         if context.services.symbols is None:
             raise ToolError("There is no index of this folder.", hint="Use `search`.")
         found = await context.services.symbols.definitions(arguments.name, context.resolve(arguments.path))

@@ -1,20 +1,23 @@
-"""The `organise_imports` tool: ruff's import order on files."""
+"""The `organise_imports` tool: ruff's import order on Python files; other languages' by their language server."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from redline_agent.errors import ToolError
+from redline_agent.proof.language import ORGANISE
 from redline_agent.safety.requests import Request
 from redline_agent.semantics.ruff import check_paths, fix_texts
 from redline_agent.semantics.scan import parsed
 from redline_agent.text import plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+from redline_agent.tools.quick_fix import write_all
 from redline_agent.tools.ruff_files import apply_fixes, left_alone, python_files
 
 
 class OrganiseImportsInput(Input):
-    """A Python file, or a folder for all beneath it."""
+    """A file, or a folder for all Python files beneath it."""
 
     path: str
 
@@ -36,6 +39,10 @@ class OrganiseImports(Tool[OrganiseImportsInput]):
 
     async def run(self, arguments: OrganiseImportsInput, context: ToolContext) -> Outcome:
         """Sort where order cannot matter; a package's `__init__.py` and star imports are left alone."""
+        path = context.resolve(arguments.path)
+        is_file = context.overlay.exists(path) and not context.overlay.resolver.is_dir(path)
+        if is_file and not path.endswith((".py", ".pyi")):
+            return await _by_server(path, context)
         paths = python_files(arguments.path, context)
         found = await check_paths(context.overlay, paths, ("I001",))
         texts: dict[str, str] = {}
@@ -53,6 +60,19 @@ class OrganiseImports(Tool[OrganiseImportsInput]):
         head = f"Organised the imports of {plural(len(changed), 'file')} of {len(paths)}."
         why = "there the order can matter (a package's __init__.py, or import *)"
         return Outcome(head + left_alone(left, why), head)
+
+
+async def _by_server(path: str, context: ToolContext) -> Outcome:
+    language = context.services.language
+    if language is None:
+        raise ToolError(f"{path} is not a Python file, and there are no language servers here.")
+    context.see(path)
+    fixes = [each for each in await language.fixes(path, 1) if each.kind.startswith(ORGANISE)]
+    if not fixes:
+        return Outcome(f"No language server changes the imports of {path}.", f"left the imports of {path}")
+    write_all(context, fixes[0].texts, "organise imports")
+    head = f"Organised the imports of {path} by {fixes[0].server}."
+    return Outcome(head, head)
 
 
 def _stars(text: str) -> bool:

@@ -13,6 +13,7 @@ from redline_agent.semantics.helper import ask_worker
 from redline_agent.text import plural, split_lines
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 from redline_agent.tools.quick_fix import write_all
+from redline_agent.tools.references import mentioning
 
 _TIMEOUT_S = 240.0
 _SHOWN_MAX = 12
@@ -79,7 +80,8 @@ async def _by_server(arguments: RenameSymbolInput, path: str, context: ToolConte
     if language is None:
         raise ToolError(f"{path} is not a Python file, and there are no language servers here.", hint="Use `edit`.")
     context.see(path)
-    texts = await language.rename(path, arguments.old, arguments.line, arguments.new)
+    beside = await mentioning(arguments.old, path, context)
+    texts = await language.rename(path, arguments.old, arguments.line, arguments.new, beside)
     write_all(context, texts, f"rename {arguments.old} to {arguments.new}")
     head = f"Renamed {arguments.old} to {arguments.new} in {plural(len(texts), 'file')}: {', '.join(sorted(texts))}."
     return Outcome(head, head)

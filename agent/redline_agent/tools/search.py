@@ -47,11 +47,11 @@ class Search(Tool[SearchInput]):
         folder = context.resolve(arguments.path)
         paths = context.readable(folder)
         above = {p: t for p, t in context.overlay.texts_above_disk().items() if p in set(paths)}
-        found, more = await _search(arguments.pattern, paths, above, context)
+        found, more = await matching(arguments.pattern, paths, above, context)
         with_secrets = {path: text for path in {hit[0] for hit in found} if (text := _masked_text(path, context))}
         if with_secrets:
             # looked through again as the model sees them: else matching or not would tell a secret by its letters
-            again, _ = await _search(arguments.pattern, sorted(with_secrets), {**with_secrets}, context)
+            again, _ = await matching(arguments.pattern, sorted(with_secrets), {**with_secrets}, context)
             found = sorted([hit for hit in found if hit[0] not in with_secrets] + again)
         lines = [f"{path}:{line}: {context.shown(text)}" for path, line, text in found]
         if more:
@@ -63,7 +63,7 @@ class Search(Tool[SearchInput]):
         )
 
 
-async def _search(
+async def matching(
     pattern: str, paths: list[str], above: dict[str, str | None], context: ToolContext
 ) -> tuple[list[tuple[str, int, str]], bool]:
     """Search in the helper process, where a pattern that never ends can be killed."""

@@ -79,7 +79,8 @@ def _dump(path: str, touched: Touched, since: int | None, keep: Keep) -> dict[st
 
 
 def _kind(file: TextFile) -> list[str]:
-    return [file.encoding, base64.b64encode(file.bom).decode()]
+    executable = ["x"] if file.executable else []
+    return [file.encoding, base64.b64encode(file.bom).decode(), *executable]
 
 
 def restore(
@@ -99,8 +100,8 @@ def restore(
 
     for files, seen in deltas:
         for entry in files:
-            encoding, bom = entry["kind"]
-            kind = TextFile("", encoding, base64.b64decode(bom))
+            encoding, bom, *executable = entry["kind"]
+            kind = TextFile("", encoding, base64.b64decode(bom), bool(executable))
             touched = overlay.touched.get(entry["path"])
             if touched is None or "base" in entry:
                 base = entry.get("base")

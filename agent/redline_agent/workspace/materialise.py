@@ -53,6 +53,7 @@ class Wrote:
     kind: Literal["file", "deleted", "replaced-folder"]
     data: bytes = b""
     why_not: str = ""
+    executable: bool = False
 
 
 # ---- the upper folder of an overlay mount
@@ -112,7 +113,9 @@ def _file(root: Path, path: str, status: os.stat_result) -> Wrote:
     if status.st_size > FILE_BYTES_MAX:
         return Wrote(path, "file", why_not=f"it has more than {FILE_BYTES_MAX:,} bytes")
     data = read_beneath(root, path)
-    return Wrote(path, "file", why_not="it cannot be read") if data is None else Wrote(path, "file", data)
+    if data is None:
+        return Wrote(path, "file", why_not="it cannot be read")
+    return Wrote(path, "file", data, executable=bool(status.st_mode & stat.S_IXUSR))
 
 
 def _opaque(path: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from pathspec import GitIgnoreSpec
@@ -202,10 +202,13 @@ class Overlay:
         seen, wanted = self.find(path), self._seen.get(path)
         return seen is not None and wanted is not None and wanted != seen.version
 
-    def write(self, path: str, text: str, origin: Origin, permit: Permit, *, region: bool = False) -> Seen:
+    def write(
+        self, path: str, text: str, origin: Origin, permit: Permit, *, region: bool = False, executable: bool = False
+    ) -> Seen:
         """Give the file a new text, creating it when there is none; raises PermitRefused, FileRefused, StaleFile.
 
         `region`: only lines that the run knows are changed, so the rest may have moved on; it is still to be read.
+        `executable`: a file that is new gets that mode bit.
         """
         permit.spend(Access("write", path, content=text_digest(text)))
         if (self.resolver.root / path).is_dir():
@@ -213,6 +216,8 @@ class Overlay:
         stale = region and self.is_stale(path)
         seen = self.find(path) if region else self.check_fresh(path)
         touched = self._touch(path, seen)
+        if executable and touched.base is None:
+            touched.kind = replace(touched.kind, executable=True)
         kind = touched.kind.with_text(text)
         kind.encode()
         if seen is None or seen.file.text != text:

@@ -76,12 +76,13 @@ def _dump_origin(origin: Origin) -> dict[str, Any]:
     return {"turn": origin.turn, "call_id": origin.call_id, "tool": origin.tool, "reason": origin.reason}
 
 
-def _dump_file(file: TextFile) -> dict[str, str]:
-    return {"text": file.text, "encoding": file.encoding, "bom": file.bom.hex()}
+def _dump_file(file: TextFile) -> dict[str, Any]:
+    executable = {"executable": True} if file.executable else {}
+    return {"text": file.text, "encoding": file.encoding, "bom": file.bom.hex(), **executable}
 
 
-def _load_file(data: dict[str, str]) -> TextFile:
-    return TextFile(data["text"], data["encoding"], bytes.fromhex(data["bom"]))
+def _load_file(data: dict[str, Any]) -> TextFile:
+    return TextFile(data["text"], data["encoding"], bytes.fromhex(data["bom"]), data.get("executable", False))
 
 
 def _dump_hunk(hunk: Hunk) -> dict[str, Any]:

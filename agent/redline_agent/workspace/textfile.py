@@ -6,7 +6,7 @@ import codecs
 import hashlib
 import io
 import tokenize
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from redline_agent.errors import FileRefused
 from redline_agent.limits import FILE_BYTES_MAX
@@ -32,6 +32,8 @@ class TextFile:
     text: str
     encoding: str = "utf-8"
     bom: bytes = b""
+    executable: bool = field(default=False, compare=False)
+    """Of a file that a command made: whether it may be executed. A file that is there keeps its mode bits."""
 
     def with_text(self, text: str) -> TextFile:
         """Return the same kind of file with another text."""

@@ -324,7 +324,7 @@ class Workbench:
             return _SAME
         file: TextFile = decode(wrote.data, path)
         permit = self._keeper.permit(Access("write", path, content=text_digest(file.text)))
-        overlay.write(path, file.text, origin, permit)
+        overlay.write(path, file.text, origin, permit, executable=wrote.executable)
         self._laid[path] = wrote.data
         return ""
 

@@ -5,7 +5,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 
-const { WS, PORT, CHROMIUM, SHOTS, ASKING } = process.env;
+const { WS, PORT, CHROMIUM, SHOTS, ASKING, FIRST, SECOND } = process.env;
 const A = fs.readFileSync(`${WS}/a.py`, "utf8");
 const B = fs.readFileSync(`${WS}/b.py`, "utf8");
 const MOD = process.platform === "darwin" ? "Meta" : "Control";
@@ -134,18 +134,37 @@ const MOD = process.platform === "darwin" ? "Meta" : "Control";
     assert.equal(fs.readFileSync(`${WS}/a.py`, "utf8"), A.replace("print(foo", "print(bar"));
     await shot("accepted");
   });
-  await step("leave is asked for in a dialog, the safe answer first", async () => {
-    const box = page.locator(".quick-input-widget input[type=text]:visible").first();
-    const title = async () => page.locator(".quick-input-title").first().textContent();
+  const box = page.locator(".quick-input-widget input[type=text]:visible").first();
+  const answer = async (title, value) => {
+    await until(title, async () => (await page.locator(".quick-input-title").first().textContent())?.includes(title));
+    await box.fill(value);
+    await page.keyboard.press("Enter");
+  };
+  const model = async (name) => {
     await command("Redline: Choose Model");
-    await until("the model's box", async () => (await title())?.includes("model"));
-    await box.fill(ASKING);
-    await page.keyboard.press("Enter");
+    await answer("model", name);
     await page.waitForTimeout(500);
+  };
+  await step("a word on a hunk in the list of proposals brings another one", async () => {
+    await model(FIRST);
     await command("Redline: Ask for a Change");
-    await until("the input box", async () => (await title())?.includes("what should change"));
-    await box.fill("read the file beside");
-    await page.keyboard.press("Enter");
+    await answer("what should change", "change it");
+    await lens("Accept h1").first().waitFor({ timeout: 30000 });
+    await model(SECOND);
+    await command("Explorer: Focus on Redline: Proposals View");
+    const row = page.locator(".tree-explorer-viewlet-tree-view .monaco-list-row", { hasText: "h1: first" }).first();
+    await row.hover();
+    await shot("proposals");
+    await row.locator(".actions a.action-label[aria-label*=Revise]").click();
+    await answer("what should be different", "call it value");
+    await lens("Accept h1r1").first().waitFor({ timeout: 30000 });
+    await lens("Accept h1r1").first().click();
+    await until("the revised hunk", async () => (await text()).includes("def foo(value):"));
+  });
+  await step("leave is asked for in a dialog, the safe answer first", async () => {
+    await model(ASKING);
+    await command("Redline: Ask for a Change");
+    await answer("what should change", "read the file beside");
     const dialog = page.locator(".monaco-dialog-box");
     await dialog.waitFor({ timeout: 30000 });
     assert((await dialog.textContent()).includes("asks for leave to read "));
