@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from redline_agent import cli_history
+from redline_agent import cli_history, cli_jobs
 from redline_agent.errors import RedlineError, UsageError
 
 
@@ -32,6 +32,7 @@ def add_commands(commands: Any) -> None:
     what.add_argument("--review", action="store_true", help="decide on each hunk in the terminal")
     what.add_argument("--accept", action="store_true", help="accept every hunk that carries no badge")
     what.add_argument("--check", action="store_true", help="change nothing; exit code 1 when there is a proposal")
+    what.add_argument("--background", action="store_true", help="hand it to a worker and return (see: redline watch)")
     run.add_argument("--json", action="store_true", help="one JSON object a line, ending in the outcome")
     run.add_argument(
         "--plan", choices=["auto", "always", "never", "ask"], help="whether a plan comes first, and waits for your word"
@@ -74,6 +75,7 @@ def add_commands(commands: Any) -> None:
     trust.set_defaults(handler=_trust)
 
     cli_history.add_commands(commands, _folder)
+    cli_jobs.add_commands(commands, _folder)
 
     doctor = commands.add_parser(
         "doctor", help="check the installation", description="Say what works here and what does not."
@@ -148,7 +150,10 @@ def _run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     console = Console(stderr=args.json, highlight=False)
-    run = workspace.new_run(task, model, replace(config, limits=limits, plan=args.plan or config.plan), args.session)
+    config = replace(config, limits=limits, plan=args.plan or config.plan)
+    run = workspace.new_run(task, model, config, args.session)
+    if args.background:
+        return cli_jobs.start(workspace, run, config, as_json=args.json)
     pool.keep(model)
     return run_until_interrupted(run_task(workspace, run, pool, wish, console))
 

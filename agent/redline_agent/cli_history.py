@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redline_agent import cli_jobs
 from redline_agent.errors import JournalError, UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def add_commands(commands: Any, folder: Any) -> None:
     resume.add_argument("session", nargs="?", default="", metavar="SESSION")
     resume.add_argument("--accept", action="store_true", help="accept every hunk that carries no badge")
     resume.add_argument("--review", action="store_true", help="decide on each hunk in the terminal")
+    resume.add_argument("--background", action="store_true", help="hand it to a worker and return")
     resume.add_argument("--json", action="store_true", help="one JSON object a line, ending in the outcome")
 
     fork = add("fork", _fork, "copy a session up to one of its turns, to go on differently")
@@ -103,6 +105,8 @@ def _resume(args: argparse.Namespace, workspace: Workspace) -> int:
 
     config = load_config()
     run = workspace.resume(workspace.cut_off(args.session), config)
+    if args.background:
+        return cli_jobs.start(workspace, run, config, as_json=args.json)
     wish = Wish(review=args.review, accept=args.accept, as_json=args.json)
     console = Console(stderr=args.json, highlight=False)
     return run_until_interrupted(run_task(workspace, run, Pool(config.compatible), wish, console))

@@ -115,11 +115,27 @@ def others(journal: Path) -> list[Path]:
         return []
 
 
-def ask(path: Path, message: dict[str, Any]) -> dict[str, Any] | None:
+async def talk(path: Path, message: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the answer of a process, as `ask` does, without holding the loop up."""
+    try:
+        async with asyncio.timeout(ANSWER_S_MAX):
+            reader, writer = await asyncio.open_unix_connection(path, limit=LINE_BYTES_MAX)
+            try:
+                writer.write(json.dumps(message).encode() + b"\n")
+                await writer.drain()
+                answer = json.loads(await reader.readline())
+            finally:
+                writer.close()
+    except (OSError, ValueError, TimeoutError):
+        return None
+    return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None
+
+
+def ask(path: Path, message: dict[str, Any], timeout_s: float = ANSWER_S_MAX) -> dict[str, Any] | None:
     """Return the answer of a process; None when it is dead or does not answer."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(ANSWER_S_MAX)
+            connection.settimeout(timeout_s)
             connection.connect(str(path))
             connection.sendall(json.dumps(message).encode() + b"\n")
             with connection.makefile("rb") as answers:

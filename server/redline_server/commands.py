@@ -73,8 +73,6 @@ async def dispatch(server: RedlineServer, name: str, given: tuple[Any, ...]) -> 
 
 
 async def _run(server: RedlineServer, args: RunArguments) -> dict[str, str]:
-    if args.background:
-        raise UsageError("Background runs are not in this version.", hint="Leave `background` out.")
     if not args.instruction.strip():
         raise UsageError("The instruction is empty.", hint="Say what to change.")
     path, document = _target(server, args.uri)
@@ -100,7 +98,12 @@ async def _run(server: RedlineServer, args: RunArguments) -> dict[str, str]:
         confirm = (
             f"This instruction came with the file {file}; you did not type it here:\n{escape_hidden(directive[1])}"
         )
-    run = server.runs.start(root, task, uri=args.uri or "", session=args.sessionId or "", confirm=confirm)
+    if args.background and confirm:
+        raise UsageError(confirm, hint="Run it without `background`, where you are asked to confirm it.")
+    if args.background:
+        run = server.runs.start_in_background(root, task, args.sessionId or "")
+    else:
+        run = server.runs.start(root, task, uri=args.uri or "", session=args.sessionId or "", confirm=confirm)
     return {"runId": run.id, "sessionId": run.session}
 
 
@@ -145,7 +148,7 @@ async def _cancel(server: RedlineServer, args: RunId) -> dict[str, bool]:
 
 
 async def _steer(server: RedlineServer, args: SteerArguments) -> dict[str, bool]:
-    server.runs.get(args.runId).run.steer(args.text)
+    await server.runs.steer(args.runId, args.text)
     return {"steered": True}
 
 

@@ -35,6 +35,7 @@ class Neighbours:
             ear = Ear(workspace.journal.path, partial(self._answer, root))
             self._ears.append(ear)
             await ear.open()
+        server.runs.following.watch(server.roots())
         server.refresh_reviews()
         for entry in server.reviews.entries.values():
             server.entry_changed(entry)

@@ -18,8 +18,9 @@ from lsprotocol import types as lsp
 from redline_agent.config import Config, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.context.index import Index
-from redline_agent.errors import UsageError
+from redline_agent.errors import RedlineError, UsageError
 from redline_agent.events import Event, Proposed, Retrying, ToolFinished, ToolStarted, TurnStarted, Working
+from redline_agent.jobs import orders
 from redline_agent.journal import Journal
 from redline_agent.models.base import Model
 from redline_agent.models.names import default_model
@@ -31,6 +32,7 @@ from redline_agent.workspace.revising import Revision
 
 from redline_server.client import Client
 from redline_server.documents import Documents, FolderBuffers
+from redline_server.following import Following, proposed
 from redline_server.questions import Questions
 from redline_server.review import Entry, Reviews
 
@@ -75,6 +77,9 @@ class Runs:
         self._workspaces: dict[Path, Workspace] = {}
         self._active: dict[str, Active] = {}
         self.pool = Pool(config.compatible)
+        self.following = Following(
+            client, self.questions, self._ended_elsewhere, lambda root: self.workspace(root).journal.path
+        )
 
     # ---- starting
 
@@ -125,6 +130,27 @@ class Runs:
             raise UsageError(f"There is no session {session!r} in this folder.")
         run = workspace.new_run(task, model, self.config, session)
         return self._go(run, Active(run, workspace, uri, confirm=confirm, line=(task.directive_line or 1) - 1), model)
+
+    def start_in_background(self, root: Path, task: Task, session: str) -> Run:
+        """Hand a run to a worker that outlives this server, and follow it."""
+        self.check_free(session)
+        workspace = self.workspace(root)
+        run = workspace.new_run(task, self.pool.get(self.model_name), self.config, session)
+        order = orders.order(workspace.resolver.root, run, run.config)
+        if workspace.buffers is not None:
+            order.buffers = orders.unsaved(workspace.buffers, workspace.resolver.root)
+        orders.start(order)
+        self.following.expect(root, run.id)
+        return run
+
+    def _ended_elsewhere(self, root: Path, run: str) -> str:
+        """Take in what a background run proposed; returns what is to be said of it."""
+        self.restore(root, run)
+        entry = self._reviews.entries.get(run)
+        if entry is None:
+            return ""
+        self.on_proposal(run)
+        return proposed(len(entry.proposal.items), len({item.path for item in entry.proposal.items}))
 
     def _go(self, run: Run, active: Active, model: Model) -> Run:
         active.token = f"redline-{run.id}-{len(self._active)}" if run.resumed else f"redline-{run.id}"
@@ -283,19 +309,38 @@ class Runs:
 
     def cancel(self, run: str) -> bool:
         """Cancel a run; False when it had ended."""
+        if self.following.going_on(run):
+            self.following.cancel(run)
+            return True
         task = self.get(run).task
         return bool(task and not task.done() and task.cancel())
 
+    async def steer(self, run: str, text: str) -> None:
+        """Put words of the user before a run's next turn; raises RedlineError."""
+        followed = self.following.going_on(run)
+        if followed is None:
+            self.get(run).run.steer(text)
+            return
+        said = await self.following.tell(followed, {"do": "steer", "text": text})
+        if said is None or "error" in said:
+            raise RedlineError(str(said["error"]) if said else "The background run does not answer.")
+
     def cancel_token(self, token: str | int) -> None:
         """Cancel the run of a progress token."""
+        background = self.following.by_token(token)
+        if background is not None:
+            self.cancel(background)
         for active in self._active.values():
             if active.token == token:
                 self.cancel(active.run.id)
 
     def describe(self, run: str | None) -> list[dict[str, Any]]:
         """Return runs in the shape of `redline.runs`, newest last."""
+        background = self.following.describe(run)
+        if run and background:
+            return background
         wanted = [self.get(run)] if run else list(self._active.values())
-        return [self._describe(active) for active in wanted]
+        return [*(self._describe(active) for active in wanted), *background]
 
     def _describe(self, active: Active) -> dict[str, Any]:
         run = active.run
@@ -334,6 +379,7 @@ class Runs:
         if tasks:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        await self.following.close()
         await self.pool.close()
         for workspace in self._workspaces.values():
             await workspace.close()

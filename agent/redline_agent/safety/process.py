@@ -1,6 +1,7 @@
 """The one place that starts a process: exact argv, small environment, bounded time and output, killed as a tree.
 
-`run_helper` starts Redline's own helpers (its worker and ruff); `run_command` a command that a permit was given for.
+`run_helper` starts Redline's own helpers (its worker and ruff), `start_detached` what outlives this process;
+`run_command` a command that a permit was given for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -277,6 +280,26 @@ async def start_helper(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]
     except (OSError, ValueError) as error:
         raise ToolError(f"{argv[0]} could not be started: {error}.") from error
     return Helper(process)
+
+
+def start_detached(argv: Sequence[str], *, stdin: bytes, cwd: Path, log: Path) -> int:
+    """Start one of Redline's own processes that outlives this one; returns its id. Raises ToolError.
+
+    It gets this environment whole (it is Redline, with the user's keys), its errors go to `log`.
+    """
+    try:
+        with log.open("ab") as errors:
+            process = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, cwd=cwd,
+                start_new_session=sys.platform != "win32",
+            )  # fmt: skip
+        assert process.stdin is not None  # noqa: S101  it was started with a pipe
+        with process.stdin:
+            process.stdin.write(stdin)
+    except OSError as error:
+        raise ToolError(f"{argv[0]} could not be started: {error}.") from error
+    threading.Thread(target=process.wait, name=f"reaping {process.pid}", daemon=True).start()
+    return process.pid
 
 
 async def start_server(request: Server | Command, permit: Permit, start: Start) -> asyncio.subprocess.Process:
