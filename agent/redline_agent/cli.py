@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from redline_agent import cli_history, cli_jobs
+from redline_agent import cli_campaign, cli_history, cli_jobs
 from redline_agent.errors import RedlineError, UsageError
 
 
@@ -76,6 +76,7 @@ def add_commands(commands: Any) -> None:
 
     cli_history.add_commands(commands, _folder)
     cli_jobs.add_commands(commands, _folder)
+    cli_campaign.add_commands(commands)
 
     doctor = commands.add_parser(
         "doctor", help="check the installation", description="Say what works here and what does not."

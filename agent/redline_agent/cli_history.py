@@ -56,6 +56,10 @@ def add_commands(commands: Any, folder: Any) -> None:
     into = add("import", _import, "bring an exported session in, as a new one without any grants")
     into.add_argument("file", metavar="FILE")
 
+    report = add("report", _report, "write a session, and what it proposes, as one HTML file")
+    report.add_argument("session", metavar="SESSION", help="a session or run (see: redline sessions)")
+    report.add_argument("-o", "--output", metavar="FILE.html", required=True, help="where to")
+
     usage = add("usage", _usage, "tokens, cost and cache hits by day, session, run, turn and model")
     usage.add_argument("session", nargs="?", default="", metavar="SESSION")
     usage.add_argument("--turns", action="store_true", help="each turn too")
@@ -155,6 +159,15 @@ def _export(args: argparse.Namespace, workspace: Workspace) -> int:
         Path(args.output).write_text("".join(f"{line}\n" for line in lines), "utf-8")
     except OSError as error:
         raise UsageError(f"{args.output} cannot be written: {error}.") from error
+    return 0
+
+
+def _report(args: argparse.Namespace, workspace: Workspace) -> int:
+    from redline_agent.report import write_session
+
+    rows = {row.run: row.session for row in workspace.journal.runs()}
+    write_session(Path(args.output), workspace.journal, rows.get(args.session) or str(args.session))
+    _say(args.output)
     return 0
 
 

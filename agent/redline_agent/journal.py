@@ -24,9 +24,22 @@ from typing import Any
 from pydantic import ValidationError
 
 from redline_agent.errors import JournalError
-from redline_agent.events import Durable, HunksDecided, Proposed, RunEnded, RunStarted, durable_adapter
+from redline_agent.events import (
+    Accepting,
+    Compacted,
+    Durable,
+    HunksDecided,
+    Proposed,
+    ReplyReceived,
+    Retrying,
+    RunEnded,
+    RunStarted,
+    durable_adapter,
+)
 
 SCHEMA_VERSION = 1
+PRECIOUS = (ReplyReceived, Compacted, Retrying, Proposed, Accepting, HunksDecided, RunEnded)
+"""Events that are on the disk before anybody acts on them: what was paid for, and what was decided."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -85,7 +98,7 @@ class Journal:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("ATTACH DATABASE ? AS raw", (str(self.raw_path),))
                 self._db.execute("PRAGMA raw.journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=NORMAL")
+                self._level = ""
                 self._check_version()
                 self._db.executescript(_SCHEMA)
             except BaseException:
@@ -105,7 +118,7 @@ class Journal:
 
     def append(self, session: str, run: str, *events: Durable) -> None:
         """Write events, all of them or none; they are there after a crash of this process once this returns."""
-        with self._guarded("written"), self._transaction():
+        with self._guarded("written"), self._synced(any(isinstance(event, PRECIOUS) for event in events)):
             for event in events:
                 try:
                     kept = self._keep_raw(run, event) if isinstance(event, Proposed) else event
@@ -116,6 +129,23 @@ class Journal:
                     "INSERT INTO event (session, run, at, owner, type, body) VALUES (?, ?, ?, ?, ?, ?)",
                     (session, run, time.time(), os.getpid(), event.type, body),
                 )
+
+    @contextmanager
+    def _synced(self, precious: bool) -> Generator[None]:
+        """A transaction; what was paid for or decided is on the disk when it ends, also if the machine dies."""
+        level = "FULL" if precious else "NORMAL"
+        if level != self._level:
+            for schema in ("main", "raw"):
+                self._db.execute(f"PRAGMA {schema}.synchronous={level}")
+            self._level = level
+        with self._transaction():
+            yield
+
+    @contextmanager
+    def writing(self) -> Generator[sqlite3.Connection]:
+        """One transaction over rows as they are, for copies of whole runs (jobs/replica.py)."""
+        with self._guarded("written"), self._synced(True):
+            yield self._db
 
     @contextmanager
     def _transaction(self) -> Generator[None]:

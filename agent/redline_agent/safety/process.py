@@ -263,6 +263,16 @@ class Helper:
             raise BrokenPipeError("the helper ended")
         return answer
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.returncode is not None
+
     async def stop(self) -> None:
         """End the process and its tree."""
         await reaped(self._process)
@@ -277,6 +287,24 @@ async def start_helper(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             start_new_session=sys.platform != "win32",
         )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise ToolError(f"{argv[0]} could not be started: {error}.") from error
+    return Helper(process)
+
+
+async def start_own(argv: Sequence[str], *, cwd: Path, first: bytes) -> Helper:
+    """Start a process of Redline's that works for this one and dies with it; `first` is put into its input.
+
+    It gets this environment whole: it is Redline, with the user's keys. Raises ToolError.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv, cwd=cwd, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL, start_new_session=sys.platform != "win32",
+        )  # fmt: skip
+        if process.stdin is not None:
+            process.stdin.write(first)
+            await process.stdin.drain()
     except (OSError, ValueError) as error:
         raise ToolError(f"{argv[0]} could not be started: {error}.") from error
     return Helper(process)

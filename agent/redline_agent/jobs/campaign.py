@@ -1,0 +1,278 @@
+"""Carrying a campaign out: its targets are found, handed to an engine, and what comes back is delivered. What was done
+is kept by commit, paths and task, so that a second start does only what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redline_agent.config import state_dir
+from redline_agent.decisions import proposals
+from redline_agent.errors import RedlineError, UsageError
+from redline_agent.jobs.budget import Budget
+from redline_agent.jobs.channel import listen
+from redline_agent.jobs.coordinator import Coordinator
+from redline_agent.jobs.plan import TARGETS_MAX, Plan, Target, targets
+from redline_agent.jobs.results import hand_over, merged, write_patch
+from redline_agent.jobs.store import ENDED, Row, Store
+from redline_agent.jobs.trees import opened
+from redline_agent.journal import Journal
+from redline_agent.models.names import default_model
+from redline_agent.safety.approvals import Memory
+from redline_agent.session import journal_path
+from redline_agent.text import one_line
+
+if TYPE_CHECKING:
+    from redline_agent.jobs.engine import Engine
+    from redline_agent.workspace.proposal import Proposal
+
+AHEAD = 2
+"""How many targets the engine holds for each of its slots."""
+WORKERS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where targets are carried out: `workers` processes here, or the workers of a scheduler.
+
+    `listen` is this machine's host (and port), as those workers reach it.
+    """
+
+    workers: int = 2
+    scheduler: str = ""
+    security: Any = None
+    listen: str = ""
+
+
+def folder_of(ident: str) -> Path:
+    """Return the folder of a campaign's state."""
+    return state_dir() / "campaigns" / ident
+
+
+def campaigns() -> list[str]:
+    """Return the names of campaigns that have a state here, the newest last."""
+    found = [path.parent for path in (state_dir() / "campaigns").glob("*/targets.sqlite")]
+    return [path.name for path in sorted(found, key=lambda each: each.stat().st_mtime)]
+
+
+@dataclass(slots=True)
+class Campaign:
+    """One campaign over repositories, which are paths from `base`."""
+
+    plan: Plan
+    base: Path
+    changed: Callable[[Row], None] = field(default=lambda _row: None)
+    model: str = ""
+    wanted: list[Target] = field(default_factory=list[Target])
+    counts: Counter[str] = field(default_factory=Counter[str])
+    problems: list[str] = field(default_factory=list[str])
+    lost: str = ""
+    _store: Store | None = None
+    _journal: Journal | None = None
+    _journals: dict[str, Journal] = field(default_factory=dict[str, Journal])
+    _failures: Counter[str] = field(default_factory=Counter[str])
+    _queue: deque[str] = field(default_factory=deque[str])
+
+    def __post_init__(self) -> None:
+        self.model = self.plan.model or default_model()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its state."""
+        return folder_of(self.plan.ident)
+
+    @property
+    def store(self) -> Store:
+        """Its targets."""
+        if self._store is None:
+            self._store = Store(self.folder / "targets.sqlite")
+        return self._store
+
+    @property
+    def journal(self) -> Journal:
+        """Its journal: the events of all targets."""
+        if self._journal is None:
+            self._journal = Journal(self.folder / "journal.sqlite")
+        return self._journal
+
+    def find(self) -> list[Target]:
+        """Find the targets of all repositories as they are committed; raises UsageError."""
+        found: dict[str, Target] = {}
+        for name in self.plan.repositories:
+            if "://" in name:
+                raise UsageError(f"{name} is no folder here.", hint="Clone it first, and name the clone.")
+            folder = (self.base / Path(name).expanduser()).resolve()
+            with opened(folder) as tree:
+                for each in targets(self.plan, str(folder), tree.commit, tree.files()):
+                    found[each.key] = each
+        if len(found) > TARGETS_MAX:
+            raise UsageError(f"There are {len(found):,} targets; {TARGETS_MAX:,} are the most.", hint="Narrow `over`.")
+        if not found:
+            raise UsageError("No committed file fits.", hint="Look at `over`, `exclude` and `repositories`.")
+        self.wanted = list(found.values())
+        return self.wanted
+
+    def take_in(self, *, again: bool) -> list[Row]:
+        """Put the targets into the store; returns them as they stand. `again`: those that failed are left to do."""
+        self.store.take_in(self.wanted, again=again)
+        self.store.note("plan", self.plan.model_dump_json())
+        self.store.note("model", self.model)
+        rows = self.rows()
+        self.counts = Counter(row.state for row in rows)
+        self._queue = deque(row.target.key for row in rows if row.state not in ENDED)
+        return rows
+
+    def rows(self) -> list[Row]:
+        """Return the targets of this start."""
+        return self.store.rows(each.key for each in self.wanted)
+
+    # ---- carrying out
+
+    async def carry_out(self, where: Where) -> None:
+        """Carry out what is left; raises RedlineError when it cannot begin. What ends is delivered as it comes."""
+        coordinator = Coordinator(
+            self.plan, self.model, self.store, self.journal,
+            Budget(self.plan.limits.cost_usd_max, self.plan.limits.requests_per_minute, self.store.spent_usd()),
+            self.folder / "archives", _trusted, self._ended,
+        )  # fmt: skip
+        left = {(row.target.repository, row.target.commit) for row in self.rows() if row.state not in ENDED}
+        for repository, commit in sorted(left):
+            await asyncio.to_thread(coordinator.archive, repository, commit)
+        if self._queue:
+            async with self._engine(where) as engine:
+                host, _, port = (where.listen or "127.0.0.1:0").partition(":")
+                context = engine.security.get_listen_args("scheduler")["ssl_context"]
+                server = await listen(host, int(port or 0), context, coordinator.visit)
+                address = f"{host}:{server.sockets[0].getsockname()[1]}"
+                try:
+                    consumers = min(max(1, engine.slots * AHEAD), len(self._queue))
+                    await asyncio.gather(*(self._consume(engine, coordinator, address) for _ in range(consumers)))
+                finally:
+                    coordinator.stopping = coordinator.stopping or "the campaign has stopped"
+                    server.close()
+        if self.plan.output == "branch" and not self.lost:
+            self._branches()
+
+    @asynccontextmanager
+    async def _engine(self, where: Where) -> AsyncGenerator[Engine]:
+        try:
+            from redline_agent.jobs import engine
+        except ImportError as error:
+            from redline_agent.jobs.trees import needs_scale
+
+            raise needs_scale() from error
+        if where.scheduler:
+            async with engine.remote(where.scheduler, where.security) as remote:
+                yield remote
+        else:
+            folder = self.folder / "work"
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            wanted = min(where.workers, WORKERS_MAX, len(self._queue))
+            at_once = self.plan.limits.concurrency or wanted
+            workers = min(wanted, at_once)
+            async with engine.embedded(workers, max(1, round(at_once / workers)), folder) as embedded:
+                yield embedded
+
+    async def _consume(self, engine: Engine, coordinator: Coordinator, address: str) -> None:
+        limit = self.plan.limits.tries_max
+        while self._queue and not coordinator.stopping:
+            key = self._queue.popleft()
+            why = ""
+            try:
+                await engine.carry_out({"coordinator": address, "campaign": self.plan.ident, "target": key})
+            except RedlineError as error:
+                if type(error).__name__ == "SchedulerLost":
+                    self.lost = coordinator.stopping = str(error)
+                    return
+                why = str(error)
+            except Exception as error:  # noqa: BLE001  whatever a worker dies of is the target's
+                why = f"{type(error).__name__}: {one_line(str(error), 300)}"
+            row = self.store.get(key)
+            if row is None or row.state in ENDED or coordinator.stopping:
+                continue
+            self._failures[key] += 1
+            if max(self._failures[key], row.tries) >= limit:
+                coordinator.end(key, "failed", f"given up after {limit} tries; {why or row.why or 'its worker died'}")
+            else:
+                self._queue.append(key)
+
+    def _ended(self, row: Row) -> None:
+        """Deliver what a target found, and tell whoever watches."""
+        self.counts[row.state] += 1
+        try:
+            if row.state == "proposed":
+                self._deliver(row)
+        except RedlineError as error:
+            self.problems.append(f"{row.target.label}: {error}")
+        self.changed(self.store.get(row.target.key) or row)
+
+    def _deliver(self, row: Row) -> None:
+        match self.plan.output:
+            case "proposals":
+                hand_over(self.journal, self._journal_of(row.target.repository), row)
+                self.store.deliver(row.target.key, "redline review")
+            case "patches":
+                folder = self.base / self.plan.out
+                self.store.deliver(row.target.key, str(write_patch(folder, row, self.proposal(row))))
+            case "branch":
+                pass  # with all the others of its repository
+
+    def _journal_of(self, repository: str) -> Journal:
+        if repository not in self._journals:
+            self._journals[repository] = Journal(journal_path(state_dir(), Path(repository)))
+        return self._journals[repository]
+
+    def proposal(self, row: Row) -> Proposal:
+        """Return what a target proposes."""
+        found = proposals(self.journal, row.run)
+        if row.run not in found:
+            raise RedlineError(f"The proposal of {row.target.label} is not in the campaign's journal.")
+        return found[row.run]
+
+    def _branches(self) -> None:
+        """Commit each repository's results to its branch."""
+        by_repository: dict[str, list[Row]] = {}
+        for row in self.rows():
+            if row.state == "proposed":
+                by_repository.setdefault(row.target.repository, []).append(row)
+        for repository, rows in by_repository.items():
+            try:
+                self._branch(repository, rows)
+            except RedlineError as error:
+                self.problems.append(str(error))
+
+    def _branch(self, repository: str, rows: Sequence[Row]) -> None:
+        name = self.plan.branch_name
+        with opened(Path(repository)) as tree:
+            if tree.commit != rows[0].target.commit:
+                raise UsageError(f"{repository} is at another commit by now.", hint="Start the campaign again.")
+            result = merged(tree, [(row, self.proposal(row)) for row in rows])
+            message = f"{one_line(self.plan.task, 72)}\n\nBy Redline, campaign {self.plan.ident}.\n"
+            commit = tree.write_branch(name, result.changes, message)
+        for row in result.taken:
+            self.store.deliver(row.target.key, f"{name} {commit[:12]}")
+        for key, why in result.left.items():
+            row = self.store.end(key, "failed", f"not in the branch: {why}")
+            if row is not None:
+                self.counts["proposed"] -= 1
+                self.counts["failed"] += 1
+                self.changed(row)
+
+    def close(self) -> None:
+        """Close the files."""
+        for journal in self._journals.values():
+            journal.close()
+        if self._journal is not None:
+            self._journal.close()
+        if self._store is not None:
+            self._store.close()
+
+
+def _trusted(repository: Path) -> bool:
+    return Memory(state_dir() / "permissions.json").standing(repository, "").trusted

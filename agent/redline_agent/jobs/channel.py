@@ -1,0 +1,135 @@
+"""The line between a coordinator and its workers: JSON frames over mutual TLS, a length of four bytes before each.
+
+A worker asks and waits; the coordinator answers each message before the next. Nothing but JSON is ever read from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Protocol, Self, cast
+
+from redline_agent.errors import JournalError, RedlineError
+
+FRAME_BYTES_MAX = 64 * 2**20
+CONNECT_S_MAX = 20.0
+ANSWER_S_MAX = 120.0
+CONNECTIONS_MAX = 4096
+
+
+class Superseded(RedlineError):
+    """The coordinator wants nothing more of this attempt: another worker has the target, or the campaign stops."""
+
+
+class Line:
+    """A worker's end, for one thread."""
+
+    def __init__(self, address: str, context: ssl.SSLContext, hello: dict[str, Any]) -> None:
+        host, _, port = address.rpartition(":")
+        try:
+            plain = socket.create_connection((host, int(port)), CONNECT_S_MAX)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = context.wrap_socket(plain)
+            self._socket.settimeout(ANSWER_S_MAX)
+        except (OSError, ValueError) as error:
+            raise JournalError(f"The campaign's coordinator at {address} cannot be reached: {error}.") from error
+        self.begun = self.say(hello)
+
+    def say(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Return the coordinator's answer; raises JournalError when there is none, Superseded when it wants no more."""
+        body = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        if len(body) > FRAME_BYTES_MAX:
+            raise JournalError(f"A message to the coordinator is larger than {FRAME_BYTES_MAX:,} bytes.")
+        try:
+            self._socket.sendall(struct.pack(">I", len(body)) + body)
+            (size,) = struct.unpack(">I", self._exactly(4))
+            if size > FRAME_BYTES_MAX:
+                raise JournalError("The coordinator's answer is too large.")
+            answer = json.loads(self._exactly(size).decode("utf-8", "surrogatepass"))
+        except (OSError, ValueError) as error:
+            raise JournalError(f"The campaign's coordinator does not answer: {error}.") from error
+        if not isinstance(answer, dict):
+            raise JournalError("The coordinator's answer is no object.")
+        said = cast("dict[str, Any]", answer)
+        if "stop" in said:
+            raise Superseded(str(said["stop"]))
+        if "error" in said:
+            raise JournalError(f"The coordinator refused: {said['error']}")
+        return said
+
+    def _exactly(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size:
+            part = self._socket.recv(min(size, 1 << 20))
+            if not part:
+                raise ConnectionError("it closed the connection")
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._socket.close()
+
+
+class Visit(Protocol):
+    """One connection of a worker, as the coordinator knows it."""
+
+    async def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Answer one message."""
+        ...
+
+    def over(self) -> None:
+        """Forget it: the worker has gone."""
+        ...
+
+
+async def listen(host: str, port: int, context: ssl.SSLContext, visit: Callable[[], Visit]) -> asyncio.Server:
+    """Listen for workers; each connection has a visit of its own, and a mistake in it ends that connection alone."""
+    going_on = 0
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal going_on
+        if going_on >= CONNECTIONS_MAX:
+            writer.close()
+            return
+        going_on += 1
+        here = visit()
+        try:
+            while True:
+                (size,) = struct.unpack(">I", await reader.readexactly(4))
+                if size > FRAME_BYTES_MAX:
+                    return
+                body = await reader.readexactly(size)
+                answer = await _answered(here.answer, body)
+                writer.write(struct.pack(">I", len(answer)) + answer)
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # it has gone
+        finally:
+            going_on -= 1
+            here.over()
+            writer.close()
+
+    return await asyncio.start_server(meet, host, port, ssl=context, limit=FRAME_BYTES_MAX)
+
+
+async def _answered(answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]], body: bytes) -> bytes:
+    try:
+        message = json.loads(body.decode("utf-8", "surrogatepass"))
+        if not isinstance(message, dict):
+            raise TypeError("a message is one JSON object")
+        said = await answer(cast("dict[str, Any]", message))
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        said = {"error": f"a message that means nothing here ({type(error).__name__}: {error})"}
+    except RedlineError as error:
+        said = {"error": str(error)}
+    return json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")

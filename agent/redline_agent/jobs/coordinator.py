@@ -1,0 +1,206 @@
+"""The one process that knows all of a campaign: workers begin, write and end through it, and go on when it has
+answered. What it has acknowledged is in the campaign's journal, so a worker or a scheduler that dies loses nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from redline_agent.errors import RedlineError
+from redline_agent.events import Compacted, Durable, Proposed, ReplyReceived, Retrying, durable_adapter
+from redline_agent.jobs.budget import Budget
+from redline_agent.jobs.plan import Plan
+from redline_agent.jobs.replica import rows_of
+from redline_agent.jobs.store import ENDED, Row, State, Store
+from redline_agent.jobs.trees import digest_of, opened
+from redline_agent.journal import Journal
+
+PART_BYTES = 4 * 2**20
+"""How much of an archive is sent at once."""
+
+
+@dataclass(slots=True)
+class Coordinator:
+    """A campaign's state, and what workers are told. `trusted` says whether the user trusts a repository."""
+
+    plan: Plan
+    model: str
+    store: Store
+    journal: Journal
+    budget: Budget
+    archives: Path
+    trusted: Callable[[Path], bool]
+    ended: Callable[[Row], None] = field(default=lambda _row: None)
+    stopping: str = ""
+    _packed: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def visit(self) -> Visit:
+        """Return what one connection of a worker talks to."""
+        return Visit(self, next(self._ids))
+
+    def archive(self, repository: str, commit: str) -> tuple[str, str]:
+        """Return the name of the archive of a commit's files, and its digest; it is made when first asked for."""
+        known = self._packed.get(repository + commit)
+        if known is None:
+            with opened(Path(repository)) as tree:
+                if tree.commit != commit:
+                    raise RedlineError(f"{repository} is at another commit by now.", hint="Start the campaign again.")
+                path = self.archives / f"{tree.ident}.tar.gz"
+                if not path.exists():
+                    self.archives.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    tree.pack(path)
+            known = self._packed[repository + commit] = (path.name, digest_of(path))
+        return known
+
+    def end(self, key: str, state: State, why: str) -> None:
+        """Note how a target ended, and tell whoever wants to know."""
+        row = self.store.end(key, state, why)
+        if row is not None:
+            self.ended(row)
+
+
+@dataclass(slots=True)
+class Visit:
+    """One worker at one target."""
+
+    to: Coordinator
+    ident: int
+    key: str = ""
+    attempt: int = 0
+    done: bool = False
+
+    async def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Answer one message of the worker."""
+        match message:
+            case {"do": "begin", "target": str(key)}:
+                return self._begin(key)
+            case {"do": "archive", "name": str(name), "at": int(at)}:
+                return self._part(name, at)
+            case _ if not self._holds():
+                return {"stop": "another worker has this target by now"}
+            case {"do": "write", "what": list()}:
+                self._write(cast("list[list[Any]]", message["what"]))
+                return {"stop": self.to.stopping} if self.to.stopping else {}
+            case {"do": "ask", "boundUsd": float(bound) | int(bound)}:
+                if self.to.stopping:
+                    return {"stop": self.to.stopping}
+                wait_s, refused = self.to.budget.ask(self.ident, bound)
+                if not refused and not wait_s:
+                    self.to.store.count(self.key, requests=1)
+                return {"waitS": wait_s, "refused": refused}
+            case {"do": "end", "state": str(state), "why": str(why)}:
+                self._end(state, why)
+                return {}
+            case _:
+                raise ValueError("no such request")
+
+    def _holds(self) -> bool:
+        row = self.to.store.get(self.key) if self.key else None
+        return row is not None and row.attempt == self.attempt and not self.done
+
+    def _begin(self, key: str) -> dict[str, Any]:
+        to = self.to
+        row = to.store.get(key)
+        if row is None or row.state in ENDED:
+            return {"skip": row.state if row else "there is no such target"}
+        if to.stopping:
+            return {"skip": to.stopping}
+        limits = to.plan.limits
+        if row.tries >= limits.tries_max:
+            why = f"given up after {row.tries} tries; {row.why or 'its worker died each time'}"
+            to.end(key, "failed", why)
+            return {"skip": why}
+        row = to.store.begin(key)
+        assert row is not None  # noqa: S101  it was there
+        self.key, self.attempt, self.done = key, row.attempt, False
+        try:
+            name, digest = to.archive(row.target.repository, row.target.commit)
+        except RedlineError as error:
+            self.done = True
+            to.end(key, "failed", str(error))
+            return {"skip": str(error)}
+        return {
+            "target": key, "session": row.session, "run": row.run, "paths": list(row.target.paths),
+            "archive": name, "digest": digest, "task": to.plan.task, "model": to.model, "tests": to.plan.tests,
+            "trusted": to.trusted(Path(row.target.repository)),
+            "limits": {"turns_max": limits.target_turns_max, "cost_usd_max": limits.target_cost_usd_max,
+                       "minutes_max": limits.target_minutes_max},
+            "rows": rows_of(to.journal, row.session, row.run),
+        }  # fmt: skip
+
+    def _part(self, name: str, at: int) -> dict[str, Any]:
+        if name not in {known for known, _ in self.to._packed.values()}:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            raise ValueError("no such archive")
+        with (self.to.archives / name).open("rb") as file:
+            file.seek(at)
+            data = file.read(PART_BYTES)
+        return {"data": base64.b64encode(data).decode(), "more": len(data) == PART_BYTES}
+
+    def _write(self, what: list[list[Any]]) -> None:
+        """Take in what a worker's journal writes, in its order."""
+        journal = self.to.journal
+        for kind, *values in what:
+            match kind:
+                case "event":
+                    session, run, bodies = values
+                    events = [durable_adapter.validate_python(body) for body in bodies]
+                    journal.append(session, run, *events)
+                    self._count(events)
+                case "prompt":
+                    journal.keep_prompt(*values)
+                case "output":
+                    journal.keep_output(*values)
+                case "text":
+                    journal.keep_text(*values)
+                case "child":
+                    journal.keep_child(*values)
+                case _:
+                    raise ValueError("no such write")
+
+    def _count(self, events: list[Durable]) -> None:
+        for event in events:
+            if isinstance(event, ReplyReceived | Retrying | Compacted):
+                usage = event.reply.usage if isinstance(event, ReplyReceived) else event.usage
+                if usage.total or isinstance(event, ReplyReceived):
+                    cost = self.to.budget.paid(self.ident, event.cost_usd)
+                    self.to.store.count(self.key, tokens=usage.total, cost_usd=cost)
+
+    def _end(self, state: str, why: str) -> None:
+        """Say what a run's end means for its target."""
+        self.done = True
+        self.to.budget.paid(self.ident, 0.0)
+        match state:
+            case "proposed":
+                bad = self._unproven()
+                self.to.end(self.key, "failed" if bad else "proposed", bad)
+            case "answered":
+                self.to.end(self.key, "nothing", why)
+            case "cost_usd_max":
+                self.to.end(self.key, "over budget", why)
+            case "stopped":
+                self.to.store.leave(self.key)
+            case _:
+                self.to.end(self.key, "failed", f"{state}: {why}" if why else state)
+
+    def _unproven(self) -> str:
+        """Why a proposal is not good enough, "" when it is."""
+        row, policy = self.to.store.get(self.key), self.to.plan.proof
+        if row is None or policy == "none":
+            return ""
+        events = [event for event in self.to.journal.of_run(row.run) if isinstance(event, Proposed)]
+        proof: list[dict[str, Any]] = events[-1].proposal.get("proof", []) if events else []
+        bad = [item for item in proof if item["ok"] is False or (policy == "strict" and item["ok"] is None)]
+        return f"proof: {bad[0]['path']} {bad[0]['check']}: {bad[0]['detail']}".replace(":  ", ": ") if bad else ""
+
+    def over(self) -> None:
+        """Note that the worker has gone."""
+        if self.key and not self.done and self._holds():
+            cost = self.to.budget.gone(self.ident)
+            if cost:
+                self.to.store.count(self.key, cost_usd=cost)

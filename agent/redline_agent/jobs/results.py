@@ -1,0 +1,160 @@
+"""What a campaign does with what its targets found: proposals to review, patch files, or a branch with a commit."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redline_agent.errors import UsageError
+from redline_agent.jobs.replica import lay, rows_of
+from redline_agent.jobs.store import Row
+from redline_agent.jobs.trees import Tree
+from redline_agent.journal import Journal
+from redline_agent.text import split_lines
+from redline_agent.workspace.proposal import FileOperation, Hunk, Proposal
+
+
+@dataclass(slots=True)
+class Changed:
+    """A file before and after; None where there is none. `mode` is that of git."""
+
+    path: str
+    before: bytes | None
+    after: bytes | None
+    mode: int = 0o100644
+
+
+def changed(proposal: Proposal) -> list[Changed]:
+    """Return what files a proposal leaves when all of it is accepted, as bytes."""
+    found: dict[str, Changed] = {}
+    for review in proposal.files.values():
+        text = review.result([hunk.id for hunk in review.hunks])
+        found[review.path] = Changed(review.path, review.file.encode(), review.file.with_text(text).encode())
+    for op in proposal.operations:
+        data = op.file.encode() if op.file else b""
+        match op.kind:
+            case "create":
+                executable = op.file is not None and op.file.executable
+                found[op.path] = Changed(op.path, None, data, 0o100755 if executable else 0o100644)
+            case "delete":
+                found[op.path] = Changed(op.path, data, None)
+            case "rename":
+                edited = found.pop(op.path, Changed(op.path, data, data))
+                found[op.path] = Changed(op.path, edited.before, None)
+                found[op.new_path] = Changed(op.new_path, None, edited.after)
+    return [found[path] for path in sorted(found)]
+
+
+def patch(changes: Sequence[Changed]) -> str:
+    """Return changes as a patch that `git apply` takes."""
+    parts: list[str] = []
+    for each in changes:
+        before, after = ((data or b"").decode("utf-8", "surrogateescape") for data in (each.before, each.after))
+        old, new = f"a/{each.path}", f"b/{each.path}"
+        parts.append(f"diff --git {old} {new}\n")
+        if each.before is None:
+            parts.append(f"new file mode {each.mode:o}\n")
+            old = "/dev/null"
+        if each.after is None:
+            parts.append(f"deleted file mode {each.mode:o}\n")
+            new = "/dev/null"
+        lines = difflib.unified_diff(split_lines(before), split_lines(after), old, new)
+        parts += (line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
+    return "".join(parts)
+
+
+def write_patch(folder: Path, row: Row, proposal: Proposal) -> Path:
+    """Write a target's patch; returns the file."""
+    name = row.target.label.replace("/", "__").replace(":", "--")[-80:]
+    path = folder / f"{name}-{row.target.key[:8]}.patch"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(patch(changed(proposal)).encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise UsageError(f"The patch {path} cannot be written: {error}.") from error
+    return path
+
+
+def hand_over(campaign: Journal, user: Journal, row: Row) -> None:
+    """Put a target's run into a repository's own journal, where the editor and `redline review` find its proposal."""
+    lay(user, rows_of(campaign, row.session, row.run))
+
+
+@dataclass(slots=True)
+class Merged:
+    """Several targets' changes to one commit. What overlaps with an earlier target's is left out with its target."""
+
+    changes: dict[str, tuple[bytes, int] | None] = field(default_factory=dict[str, tuple[bytes, int] | None])
+    taken: list[Row] = field(default_factory=list[Row])
+    left: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def merged(tree: Tree, found: Sequence[tuple[Row, Proposal]]) -> Merged:
+    """Put targets' proposals together; all were made of the same commit."""
+    out = Merged()
+    hunks: dict[str, list[Hunk]] = {}
+    operations: dict[str, FileOperation] = {}
+    for row, proposal in found:
+        why = _overlap(proposal, hunks, operations)
+        if why:
+            out.left[row.target.key] = why
+            continue
+        out.taken.append(row)
+        for review in proposal.files.values():
+            known = hunks.setdefault(review.path, [])
+            known += [hunk for hunk in review.hunks if not any(_same(hunk, each) for each in known)]
+        for op in proposal.operations:
+            operations[op.path] = op
+            if op.new_path:
+                operations[op.new_path] = op
+    texts: dict[str, bytes] = {}
+    files = {review.path: review.file for _, proposal in found for review in proposal.files.values()}
+    for path, its in hunks.items():
+        lines = split_lines(files[path].text)
+        for hunk in sorted(its, key=lambda each: (each.start, each.end), reverse=True):
+            lines[hunk.start : hunk.end] = hunk.new
+        texts[path] = files[path].with_text("".join(lines)).encode()
+    for path, data in texts.items():
+        known_blob = tree.blob(path)
+        out.changes[path] = data, known_blob[1] if known_blob else 0o100644
+    for op in dict.fromkeys(map(id, operations.values())):
+        _carry_out(next(each for each in operations.values() if id(each) == op), out, tree)
+    return out
+
+
+def _carry_out(op: FileOperation, out: Merged, tree: Tree) -> None:
+    data = op.file.encode() if op.file else b""
+    match op.kind:
+        case "create":
+            out.changes[op.path] = data, 0o100755 if op.file and op.file.executable else 0o100644
+        case "delete":
+            out.changes[op.path] = None
+        case "rename":
+            blob = tree.blob(op.path)
+            moved = out.changes.get(op.path)
+            out.changes[op.new_path] = moved or (data, blob[1] if blob else 0o100644)
+            out.changes[op.path] = None
+
+
+def _same(a: Hunk, b: Hunk) -> bool:
+    return (a.start, a.end, a.new) == (b.start, b.end, b.new)
+
+
+def _overlap(proposal: Proposal, hunks: dict[str, list[Hunk]], operations: dict[str, FileOperation]) -> str:
+    for review in proposal.files.values():
+        if review.path in operations:
+            return f"another target moves or deletes {review.path}"
+        for hunk in review.hunks:
+            for each in hunks.get(review.path, []):
+                empty = hunk.start == hunk.end or each.start == each.end  # an insertion has no lines of its own
+                apart = (hunk.end < each.start or each.end < hunk.start) if empty else \
+                    (hunk.end <= each.start or each.end <= hunk.start)  # fmt: skip
+                if not apart and not _same(hunk, each):
+                    return f"another target changes {review.path} at line {hunk.start + 1}"
+    for op in proposal.operations:
+        for path in (op.path, op.new_path):
+            if path and (path in operations or path in hunks):
+                return f"another target changes {path}"
+    return ""

@@ -1,0 +1,220 @@
+"""Git without git: what a campaign reads of repositories and writes to them, by dulwich. Nothing is executed, so no
+hook, filter, signing program or setting of a repository can be; a working tree is never touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from redline_agent.errors import RedlineError, UsageError, WorkspaceError
+
+TREE_BYTES_MAX = 1 << 30
+"""Files of one commit that a worker is given, before they are compressed."""
+FILES_MAX = 200_000
+WHO = b"Redline <redline@localhost>"
+
+
+class Tree:
+    """One commit of a repository."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from dulwich.repo import Repo
+        except ImportError as error:
+            raise needs_scale() from error
+
+        self.folder = folder
+        try:
+            self._repo: Any = Repo(str(folder))
+            self.commit = self._repo.head().decode()
+            self._root = self._read(self.commit.encode()).tree
+        except Exception as error:
+            raise UsageError(
+                f"{folder} has no commit that can be read ({type(error).__name__}: {error}).",
+                hint="A campaign works on what is committed: git init, git add, git commit.",
+            ) from error
+        self.ident = str(self._root.decode())
+
+    def _read(self, ident: bytes) -> Any:
+        return self._repo.object_store[ident]
+
+    def close(self) -> None:
+        """Close the repository's files."""
+        self._repo.close()
+
+    def entries(self) -> Iterator[tuple[str, int, bytes]]:
+        """Yield the path, mode and id of every file and link; submodules are left out."""
+        count = 0
+        for entry in self._repo.object_store.iter_tree_contents(self._root):
+            path = entry.path.decode("utf-8", "surrogateescape")
+            if stat.S_ISREG(entry.mode) or stat.S_ISLNK(entry.mode):
+                count += 1
+                if count > FILES_MAX:
+                    raise WorkspaceError(f"{self.folder} has more than {FILES_MAX:,} files.")
+                yield path, entry.mode, entry.sha
+
+    def files(self) -> list[str]:
+        """Return the paths of regular files whose names are text."""
+        return [path for path, mode, _ in self.entries() if stat.S_ISREG(mode) and path.isprintable()]
+
+    def sizes(self, paths: set[str]) -> dict[str, int]:
+        """Return the sizes in bytes of some files."""
+        return {path: len(self._read(sha).data) for path, _, sha in self.entries() if path in paths}
+
+    def pack(self, into: Path) -> None:
+        """Write the commit's files as a compressed archive, whole or not at all."""
+        size = 0
+        beside = into.with_suffix(f".{os.getpid()}")
+        with tarfile.open(beside, "w:gz", compresslevel=3) as archive:
+            for path, mode, sha in self.entries():
+                data = self._read(sha).data
+                size += len(data)
+                if size > TREE_BYTES_MAX:
+                    beside.unlink()
+                    raise WorkspaceError(f"The files of {self.folder} have more than {TREE_BYTES_MAX:,} bytes.")
+                info = tarfile.TarInfo(path)
+                if stat.S_ISLNK(mode):
+                    info.type, info.linkname = tarfile.SYMTYPE, data.decode("utf-8", "surrogateescape")
+                    archive.addfile(info)
+                    continue
+                info.size, info.mode = len(data), 0o755 if mode & 0o100 else 0o644
+                archive.addfile(info, io.BytesIO(data))
+        beside.replace(into)
+
+    def write_branch(self, branch: str, changes: Mapping[str, tuple[bytes, int] | None], message: str) -> str:
+        """Commit changed files (None: deleted) on this commit, as a branch; returns the new commit.
+
+        A branch of that name is replaced only when it is one that Redline made on the same commit. Raises UsageError.
+        """
+        from dulwich.objects import Blob, Commit
+
+        name = b"refs/heads/" + branch.encode()
+        before = self._ours(name)
+        commit: Any = Commit()
+        blobs = {
+            path.encode("utf-8", "surrogateescape"): change and (Blob.from_string(change[0]), change[1])
+            for path, change in changes.items()
+        }
+        for made in blobs.values():
+            if made is not None:
+                self._repo.object_store.add_object(made[0])
+        commit.tree = self._with(self._root, [(path.split(b"/"), made) for path, made in blobs.items()])
+        commit.parents = [self.commit.encode()]
+        commit.author = commit.committer = WHO
+        commit.author_time = commit.commit_time = int(time.time())
+        commit.author_timezone = commit.commit_timezone = 0
+        commit.encoding = b"UTF-8"
+        commit.message = message.encode()
+        self._repo.object_store.add_object(commit)
+        refs = self._repo.refs
+        done = refs.add_if_new(name, commit.id) if before is None else refs.set_if_equals(name, before, commit.id)
+        if not done:
+            raise UsageError(f"The branch {branch} of {self.folder} was changed meanwhile.", hint="Start again.")
+        return commit.id.decode()
+
+    def _ours(self, name: bytes) -> bytes | None:
+        """The commit that a branch has, None when there is none; raises UsageError for one that is not Redline's."""
+        if name not in self._repo.refs:
+            return None
+        ident: bytes = self._repo.refs[name]
+        commit = self._read(ident)
+        checked_out = self._repo.refs.get_symrefs().get(b"HEAD") == name
+        if commit.author != WHO or commit.parents != [self.commit.encode()] or checked_out:
+            raise UsageError(
+                f"{self.folder} has a branch {name.decode().removeprefix('refs/heads/')} already.",
+                hint="Name another one with `branch`, or delete it.",
+            )
+        return ident
+
+    def _with(self, tree_id: bytes | None, changes: list[tuple[list[bytes], Any]]) -> bytes:
+        """Return the id of a tree with changed entries; what is left empty goes."""
+        from dulwich.objects import Tree as GitTree
+
+        tree: Any = self._read(tree_id).copy() if tree_id else GitTree()
+        below: dict[bytes, list[tuple[list[bytes], Any]]] = {}
+        for parts, made in changes:
+            if len(parts) > 1:
+                below.setdefault(parts[0], []).append((parts[1:], made))
+            elif made is None:
+                if parts[0] in tree:
+                    del tree[parts[0]]
+            else:
+                tree[parts[0]] = (made[1], made[0].id)
+        for name, inside in below.items():
+            here = tree[name][1] if name in tree and stat.S_ISDIR(tree[name][0]) else None
+            made_tree = self._with(here, inside)
+            if len(self._read(made_tree)):
+                tree[name] = (0o040000, made_tree)
+            elif name in tree:
+                del tree[name]
+        self._repo.object_store.add_object(tree)
+        return bytes(tree.id)
+
+    def blob(self, path: str) -> tuple[bytes, int] | None:
+        """Return a file's bytes and mode, None when there is none."""
+        parts = path.encode("utf-8", "surrogateescape").split(b"/")
+        here, mode = self._root, 0o040000
+        for part in parts:
+            tree = self._read(here)
+            if not stat.S_ISDIR(mode) or part not in tree:
+                return None
+            mode, here = tree[part]
+        return (self._read(here).data, mode) if stat.S_ISREG(mode) else None
+
+
+@contextmanager
+def opened(folder: Path) -> Generator[Tree]:
+    """A repository's commit, closed afterwards."""
+    tree = Tree(folder)
+    try:
+        yield tree
+    finally:
+        tree.close()
+
+
+def unpack(archive: Path, into: Path) -> None:
+    """Lay an archive's files out as a folder, whole or not at all; links out of it and odd names are left out."""
+    into.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made = Path(tempfile.mkdtemp(prefix="laying-", dir=into.parent))
+    try:
+        with tarfile.open(archive) as files:
+            size = 0
+            for member in files:
+                size += member.size
+                if size > TREE_BYTES_MAX:
+                    raise WorkspaceError(f"The archive has more than {TREE_BYTES_MAX:,} bytes.")
+                try:
+                    files.extract(member, made, filter="data")
+                except (tarfile.FilterError, UnicodeError):
+                    continue
+        try:
+            made.rename(into)
+        except OSError:
+            if not into.is_dir():
+                raise
+    except (OSError, tarfile.TarError) as error:
+        raise RedlineError(f"The files of a target cannot be laid out: {error}.") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def needs_scale() -> UsageError:
+    """Return what is said where the extra is missing."""
+    return UsageError("Campaigns need an extra.", hint='Install it with: pip install "redline-ls[scale]"')
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
