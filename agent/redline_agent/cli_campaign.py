@@ -47,6 +47,9 @@ def add_commands(commands: Any) -> None:
     what.add_argument("--model", help="provider:model, as in anthropic:claude-sonnet-5-5, or builtin")
     what.add_argument("--proof", choices=["none", "no-failures", "strict"], help="what must hold of each proposal")
     what.add_argument("--tests", metavar="HOW", help="tests in each proof: off (default), affected, all, or a command")
+    what.add_argument(
+        "--validation", choices=["auto", "never"], help="whether the model looks at each change once more"
+    )
     result = campaign.add_argument_group("results")
     result.add_argument("--output", choices=["proposals", "patches", "branch"], help="where results go")
     result.add_argument("--out", metavar="FOLDER", help="where patches go (default: patches)")
@@ -107,6 +110,7 @@ def _plan(args: argparse.Namespace) -> tuple[Plan, Path]:
     given = {
         "over": args.over, "exclude": args.exclude, "repositories": args.repository, "split": args.split,
         "name": args.name, "model": args.model, "proof": args.proof, "tests": args.tests, "output": args.output,
+        "validation": args.validation,
         "out": args.out, "branch": args.branch,
     }  # fmt: skip
     limits = {

@@ -84,9 +84,10 @@ def write_campaign(path: Path, campaign: Campaign) -> None:
 
 def _row(row: Row) -> str:
     bad = " class=bad" if row.state in ("failed", "over budget") else ""
+    why = _text(one_line(row.why or row.delivered, 300))
     return (
         f"<tr{bad}><td>{_text(row.target.label)}<td>{row.state}<td class=n>{row.tokens:,}"
-        f"<td class=n>${row.cost_usd:.4f}<td class=n>{row.seconds:.1f}<td>{_text(one_line(row.why or row.delivered, 300))}</tr>"
+        f"<td class=n>${row.cost_usd:.4f}<td class=n>{row.seconds:.1f}<td>{why}</tr>"
     )
 
 

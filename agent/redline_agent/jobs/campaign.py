@@ -16,7 +16,7 @@ from redline_agent.config import state_dir
 from redline_agent.decisions import proposals
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.jobs.budget import Budget
-from redline_agent.jobs.channel import listen
+from redline_agent.jobs.channel import Listener
 from redline_agent.jobs.coordinator import Coordinator
 from redline_agent.jobs.plan import TARGETS_MAX, Plan, Target, targets
 from redline_agent.jobs.results import hand_over, merged, write_patch
@@ -148,14 +148,14 @@ class Campaign:
             async with self._engine(where) as engine:
                 host, _, port = (where.listen or "127.0.0.1:0").partition(":")
                 context = engine.security.get_listen_args("scheduler")["ssl_context"]
-                server = await listen(host, int(port or 0), context, coordinator.visit)
-                address = f"{host}:{server.sockets[0].getsockname()[1]}"
+                listener = Listener(coordinator.visit)
+                address = f"{host}:{await listener.open(host, int(port or 0), context)}"
                 try:
                     consumers = min(max(1, engine.slots * AHEAD), len(self._queue))
                     await asyncio.gather(*(self._consume(engine, coordinator, address) for _ in range(consumers)))
                 finally:
                     coordinator.stopping = coordinator.stopping or "the campaign has stopped"
-                    server.close()
+                    await listener.close()
         if self.plan.output == "branch" and not self.lost:
             self._branches()
 

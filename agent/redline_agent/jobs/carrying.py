@@ -254,7 +254,8 @@ def _limited(config: Config, begun: dict[str, Any]) -> Config:
     own = config.limits
     lower = {name: min(value, getattr(own, name)) for name, value in begun["limits"].items()}
     limits = with_limits(own, lower, "the campaign")
-    return replace(config, limits=limits, plan="never", proof_tests=str(begun["tests"]))
+    validate = "never" if begun["validation"] == "never" else config.validate
+    return replace(config, limits=limits, plan="never", validate=validate, proof_tests=str(begun["tests"]))
 
 
 _LOCAL = threading.local()

@@ -20,6 +20,7 @@ FRAME_BYTES_MAX = 64 * 2**20
 CONNECT_S_MAX = 20.0
 ANSWER_S_MAX = 120.0
 CONNECTIONS_MAX = 4096
+CLOSE_S_MAX = 2.0
 
 
 class Superseded(RedlineError):
@@ -92,17 +93,29 @@ class Visit(Protocol):
         ...
 
 
-async def listen(host: str, port: int, context: ssl.SSLContext, visit: Callable[[], Visit]) -> asyncio.Server:
-    """Listen for workers; each connection has a visit of its own, and a mistake in it ends that connection alone."""
-    going_on = 0
+class Listener:
+    """The coordinator's end: each connection has a visit of its own, and a mistake in it ends that connection alone."""
 
-    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal going_on
-        if going_on >= CONNECTIONS_MAX:
+    def __init__(self, visit: Callable[[], Visit]) -> None:
+        self._visit = visit
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self._empty = asyncio.Event()
+
+    async def open(self, host: str, port: int, context: ssl.SSLContext) -> int:
+        """Listen; returns the port. Raises RedlineError when the place is taken."""
+        try:
+            self._server = await asyncio.start_server(self._meet, host, port, ssl=context, limit=FRAME_BYTES_MAX)
+        except OSError as error:
+            raise RedlineError(f"Workers cannot be listened to on {host}:{port}: {error}.") from error
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._writers) >= CONNECTIONS_MAX:
             writer.close()
             return
-        going_on += 1
-        here = visit()
+        self._writers.add(writer)
+        here = self._visit()
         try:
             while True:
                 (size,) = struct.unpack(">I", await reader.readexactly(4))
@@ -115,11 +128,22 @@ async def listen(host: str, port: int, context: ssl.SSLContext, visit: Callable[
         except (OSError, asyncio.IncompleteReadError):
             pass  # it has gone
         finally:
-            going_on -= 1
             here.over()
             writer.close()
+            self._writers.discard(writer)
+            if not self._writers:
+                self._empty.set()
 
-    return await asyncio.start_server(meet, host, port, ssl=context, limit=FRAME_BYTES_MAX)
+    async def close(self) -> None:
+        """Stop listening, and end what is connected."""
+        if self._server is not None:
+            self._server.close()
+        self._empty.clear()
+        for writer in list(self._writers):
+            writer.close()
+        if self._writers:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), CLOSE_S_MAX)
 
 
 async def _answered(answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]], body: bytes) -> bytes:

@@ -128,6 +128,7 @@ class Visit:
         return {
             "target": key, "session": row.session, "run": row.run, "paths": list(row.target.paths),
             "archive": name, "digest": digest, "task": to.plan.task, "model": to.model, "tests": to.plan.tests,
+            "validation": to.plan.validation,
             "trusted": to.trusted(Path(row.target.repository)),
             "limits": {"turns_max": limits.target_turns_max, "cost_usd_max": limits.target_cost_usd_max,
                        "minutes_max": limits.target_minutes_max},

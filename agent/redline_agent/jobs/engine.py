@@ -147,6 +147,7 @@ class Crew:
             for at, helper in enumerate(self._helpers):
                 if helper.ended and self._left > 0:
                     self._left -= 1
+                    await helper.stop()  # lets go of its pipes
                     self._helpers[at] = await self._one()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), _WATCH_EVERY_S)

@@ -43,7 +43,7 @@ class Plan(_Part):
     """A campaign. `split` is "file", "package", "repository", or "files:N" for N files a target.
 
     `proof` is what must hold of a proposal: "none", "no-failures" (nothing that was checked is bad) or "strict" (and
-    everything could be checked).
+    everything could be checked). `validation`: whether the model looks at each change once more.
     """
 
     task: str = Field(min_length=1, max_length=20_000)
@@ -55,6 +55,7 @@ class Plan(_Part):
     model: str = ""
     proof: Proof = "no-failures"
     tests: str = "off"
+    validation: Literal["auto", "never"] = "auto"
     output: Output = "proposals"
     out: str = "patches"
     branch: str = ""
@@ -76,7 +77,8 @@ class Plan(_Part):
     @property
     def digest(self) -> str:
         """What the work on a target depends on, beside the target."""
-        said = {"task": self.task, "model": self.model, "proof": self.proof, "tests": self.tests}
+        said = {"task": self.task, "model": self.model, "proof": self.proof, "tests": self.tests,
+                "validation": self.validation}  # fmt: skip
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -106,7 +108,7 @@ def checked(data: dict[str, Any], where: str) -> Plan:
 class Target:
     """One piece of work: some files of a commit of a repository, or (without paths) all of it.
 
-    `paths` are files or folders; `key` names the target by commit, paths and task, so a second start knows it.
+    `paths` are files or folders; `key` names the target by commit, place, paths and task, so a second start knows it.
     """
 
     key: str
@@ -142,7 +144,7 @@ def targets(plan: Plan, repository: str, commit: str, paths: Sequence[str]) -> l
         case many:
             size = int(many.removeprefix("files:"))
             groups = [tuple(wanted[at : at + size]) for at in range(0, len(wanted), size)]
-    return [Target(_key(plan, commit, group), repository, commit, tuple(group)) for group in groups]
+    return [Target(_key(plan, repository, commit, group), repository, commit, tuple(group)) for group in groups]
 
 
 def _packages(wanted: Sequence[str], paths: Sequence[str]) -> list[str]:
@@ -156,5 +158,5 @@ def _packages(wanted: Sequence[str], paths: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-def _key(plan: Plan, commit: str, paths: Sequence[str]) -> str:
-    return hashlib.sha256("\0".join([commit, plan.digest, *paths]).encode()).hexdigest()[:16]
+def _key(plan: Plan, repository: str, commit: str, paths: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join([commit, plan.digest, repository, *paths]).encode()).hexdigest()[:16]
