@@ -33,6 +33,9 @@ class SteadyServer:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 owner.keys.add(self.headers["x-api-key"] or self.headers["authorization"].removeprefix("Bearer "))
                 path, turn = owner.where(body)
+                if path not in owner.edits:
+                    self.send_error(400, f"{path} is not in the script")
+                    return
                 owner.seen_s.append(time.monotonic())
                 owner.asked[path, turn] += 1
                 if on_request:
