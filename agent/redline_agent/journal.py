@@ -85,6 +85,9 @@ def new_id(kind: str) -> str:
 class Journal:
     """One workspace's log. All methods raise JournalError, and the log stays valid."""
 
+    durable = True
+    """Whether what is precious is synced to the disk; a copy of another journal need not be."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
@@ -133,7 +136,7 @@ class Journal:
     @contextmanager
     def _synced(self, precious: bool) -> Generator[None]:
         """A transaction; what was paid for or decided is on the disk when it ends, also if the machine dies."""
-        level = "FULL" if precious else "NORMAL"
+        level = "OFF" if not self.durable else "FULL" if precious else "NORMAL"
         if level != self._level:
             for schema in ("main", "raw"):
                 self._db.execute(f"PRAGMA {schema}.synchronous={level}")

@@ -109,15 +109,16 @@ def campaign(root, count, workers, name):
         run.changed = changed
         run.find()
         run.take_in(again=False)
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         await run.carry_out(Where(workers))
-        return time.perf_counter() - began
+        return time.perf_counter() - began, time.process_time() - used
 
-    seconds = asyncio.run(go())
+    seconds, used = asyncio.run(go())
+    size = sum(path.stat().st_size for path in run.folder.glob("*.sqlite*"))
     states = {row.state for row in run.rows()}
     run.close()
     assert states == {"nothing"}, states
-    return seconds, times[-1] - times[0], memory[-1]
+    return seconds, times[-1] - times[0], memory[-1], used / count, size / count
 
 
 def journal_cost():
@@ -127,7 +128,7 @@ def journal_cost():
     text = Text(text="x" * 600, label=MODEL)
     started = TurnStarted(turn=0, request="r", model="m")
     reply = ReplyReceived(
-        turn=0, reply=Reply(model="m", content=(text,), stop="tool_calls", usage=Usage(output_tokens=1))
+        turn=0, reply=Reply(model="m", content=(text,), stop="tool_use", usage=Usage(output_tokens=1))
     )
     figures = {}
     for name, event, count in (("ordinary", started, 5_000), ("precious", reply, 1_000)):
@@ -147,44 +148,32 @@ def journal_cost():
 
 
 def resuming():
-    """Milliseconds to bring a run of 1,000 events back, against one of 10."""
-    figures = {}
-    for events in (10, 1_000):
-        root = Path(tempfile.mkdtemp(prefix="redline-bench-")) / "r"
-        root.mkdir()
-        (root / "a.txt").write_text("a\n")
-        ws = Workspace(root, Journal(root.parent / "j.sqlite"))
+    """Milliseconds to the next request of a run that was cut off after some events."""
+    return dict(asyncio.run(cut_and_resumed(turns)) for turns in (2, 250))
 
-        async def fill():
-            limits = replace(Config().limits, turns_max=events // 5)
-            model = ScriptedModel(
-                [
-                    {"calls": [{"tool": "read", "args": {"path": f"a.txt", "start": n % 3 + 1}}]}
-                    for n in range(events // 4)
-                ]
-            )
-            filled = ws.new_run(Task("look"), model, Config(validate="never", plan="never", limits=limits))
-            async for _ in ws.carry_out(filled, model):
-                pass
-            return filled
 
-        filled = asyncio.run(fill())
-        count = len(ws.journal.of_run(filled.id))
-
-        async def again():
-            limits = replace(Config().limits, turns_max=events)
-            row = next(row for row in ws.journal.runs() if row.run == filled.id)
-            resumed = ws.resume(row, Config(validate="never", plan="never", limits=limits))
-            model = ScriptedModel([{"calls": [{"tool": "finish", "args": {"summary": "x"}}]}])
-            began = time.perf_counter()
-            async for event in ws.carry_out(resumed, model):
-                if isinstance(event, TurnStarted):
-                    return time.perf_counter() - began
-            raise AssertionError("it asked for nothing")
-
-        figures[f"{count} events"] = round(1000 * asyncio.run(again()), 1)
-        ws.journal.close()
-    return figures
+async def cut_and_resumed(turns):
+    root = Path(tempfile.mkdtemp(prefix="redline-bench-")) / "r"
+    root.mkdir()
+    (root / "a.txt").write_text("a\nb\nc\n")
+    ws = Workspace(root, Journal(root.parent / "j.sqlite"))
+    config = Config(validate="never", plan="never")
+    reads = [{"calls": [{"tool": "read", "args": {"path": "a.txt", "start": n % 3 + 1}}]} for n in range(turns)]
+    model = ScriptedModel(reads)
+    run = ws.new_run(Task("look"), model, replace(config, limits=replace(config.limits, turns_max=turns)))
+    async for _ in ws.carry_out(run, model):
+        pass
+    count = len(ws.journal.of_run(run.id))
+    row = next(row for row in ws.journal.runs() if row.run == run.id)
+    resumed = ws.resume(row, replace(config, limits=replace(config.limits, turns_max=turns + 1)))
+    last = ScriptedModel([{"calls": [{"tool": "finish", "args": {"summary": "x"}}]}])
+    seconds, began = 0.0, time.perf_counter()
+    async for event in ws.carry_out(resumed, last):
+        if isinstance(event, TurnStarted):
+            seconds = time.perf_counter() - began
+    ws.journal.close()
+    assert seconds, "it asked for nothing"
+    return f"{count} events", round(1000 * seconds, 1)
 
 
 def fsyncs(events=200):
@@ -193,7 +182,7 @@ def fsyncs(events=200):
         "import sys, tempfile, pathlib; from redline_agent.journal import Journal; from redline_agent.events import *;"
         "from redline_agent.messages import *;"
         "j = Journal(pathlib.Path(tempfile.mkdtemp()) / 'j.sqlite');"
-        "r = ReplyReceived(turn=0, reply=Reply(model='m', content=(Text(text='x', label=MODEL),), stop='tool_calls', usage=Usage()));"
+        "r = ReplyReceived(turn=0, reply=Reply(model='m', content=(Text(text='x', label=MODEL),), stop='tool_use', usage=Usage()));"
         f"[j.append('s', 'r', r if sys.argv[1] == 'precious' else TurnStarted(turn=0)) for _ in range({events})]"
     )
     found = {}
@@ -221,11 +210,12 @@ def main():
     alone = median(bare(root, few) / few for _ in range(3))
     print(f"a bare run: {1000 * alone:.1f} ms")
     for workers in args.workers:
-        whole, steady, (own, others) = campaign(root, args.targets, workers, f"bench-{workers}")
+        whole, steady, (own, others), used, size = campaign(root, args.targets, workers, f"bench-{workers}")
         each = steady / (args.targets - 1)
         print(
             f"{workers} workers: {args.targets} targets in {whole:.1f} s, {1 / each:.1f} targets/s,"
-            f" {1000 * each * workers:.1f} ms of a worker each ({each * workers / alone:.2f} of a bare run);"
+            f" {1000 * each * workers:.1f} ms of a worker each ({each * workers / alone:.2f} of a bare run),"
+            f" {1000 * used:.1f} ms of the coordinator's processor and {size / 1000:.1f} kB on its disk;"
             f" coordinator and scheduler {own:.0f} MB, a worker {max(others, default=0):.0f} MB"
         )
     print("journal:", json.dumps(journal_cost()), "fsyncs an event:", json.dumps(fsyncs()))

@@ -34,6 +34,7 @@ from redline_agent.proof.servers import Servers
 from redline_agent.safety.approvals import Memory
 from redline_agent.session import Run, Workspace
 
+TARGETS_A_JOURNAL = 100
 TREES_MAX = 4
 """How many laid out trees a worker's thread keeps."""
 _MARGIN = 1.2
@@ -46,27 +47,36 @@ def carry(payload: str) -> str:
     given = json.loads(payload)
     own: Any = get_worker().security
     context: ssl.SSLContext = own.get_connection_args("worker")["ssl_context"]
-    with Line(given["coordinator"], context, {"do": "begin", "target": given["target"]}) as line:
-        if "skip" in line.begun:
-            return json.dumps({"target": given["target"], "skipped": line.begun["skip"]})
-        state = _here().carry_out(line)
-    return json.dumps({"target": given["target"], "state": state})
+    here = _here()
+    line = here.reach(given["coordinator"], context)
+    begun = line.say({"do": "begin", "target": given["target"]})
+    if "skip" in begun:
+        return json.dumps({"target": given["target"], "skipped": begun["skip"]})
+    return json.dumps({"target": given["target"], "state": here.carry_out(line, begun)})
 
 
 class AckedJournal(Journal):
-    """A worker's journal: nothing counts as written before the coordinator has it."""
+    """A worker's journal: nothing counts as written before the coordinator has it on its disk."""
+
+    durable = False
 
     def __init__(self, path: Path, line: Line, known: set[str]) -> None:
         super().__init__(path)
-        self._line = line
+        self.line = line
         self._known = known
         self._waiting: list[list[Any]] = []
+
+    def begin(self, line: Line) -> None:
+        """Write for another target from now on."""
+        self.line = line
+        self._known -= {str(values[0]) for kind, *values in self._waiting if kind == "prompt"}  # they were never sent
+        self._waiting.clear()
 
     def append(self, session: str, run: str, *events: Durable) -> None:
         """Have the coordinator write events, with what they speak of; then write them here."""
         waiting, self._waiting = self._waiting, []
         bodies = [event.model_dump(mode="json") for event in events]
-        self._line.say({"do": "write", "what": [*waiting, ["event", session, run, bodies]]})
+        self.line.say({"do": "write", "what": [*waiting, ["event", session, run, bodies]]})
         super().append(session, run, *events)
 
     def keep_prompt(self, digest: str, body: str) -> None:
@@ -165,60 +175,77 @@ class Here:
     sites: dict[str, Site] = field(default_factory=dict[str, Site])
     prompts: set[str] = field(default_factory=set[str])
     pool: Pool | None = None
-    campaign: str = ""
+    line: Line | None = None
+    journal: AckedJournal | None = None
+    targets: int = 0
 
-    def carry_out(self, line: Line) -> str:
-        """Carry out the target that a line has begun; returns how it ended."""
+    def reach(self, coordinator: str, context: ssl.SSLContext) -> Line:
+        """Return the line to a coordinator: the one of the target before where it holds."""
+        if self.line is None or self.line.broken or self.line.address != coordinator:
+            if self.line is not None:
+                self.line.close()
+            self.prompts.clear()
+            self.line = Line(coordinator, context)
+        return self.line
+
+    def carry_out(self, line: Line, begun: dict[str, Any]) -> str:
+        """Carry out the target that has begun; returns how it ended."""
         asyncio.set_event_loop(self.loop)
-        scratch = Path(tempfile.mkdtemp(prefix="target-", dir=self.folder))
         try:
-            return self.loop.run_until_complete(self._carry_out(line, scratch))
+            return self.loop.run_until_complete(self._carry_out(line, begun))
         except Superseded as error:
             return f"stopped: {error}"
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
-    async def _carry_out(self, line: Line, scratch: Path) -> str:
-        begun, config = line.begun, load_config()
-        site = await self._site(line)
-        journal = AckedJournal(scratch / "journal.sqlite", line, self.prompts)
-        try:
-            workspace = Workspace(site.root, journal, index=site.index if begun["model"] != "builtin" else None)
-            workspace.servers = site.servers
-            workspace.memory = Memory(scratch / "permissions.json")
-            if begun["trusted"]:
-                workspace.memory.trust(workspace.resolver.root)
-            lay(journal, begun["rows"])
-            self.pool = self.pool or Pool(config.compatible)
-            pool = MeteredPool(self.pool, line)
-            ended = await _run(workspace, begun, _limited(config, begun), pool)
-            line.say({"do": "end", "state": ended.limit or ended.state, "why": ended.answer})
-            return ended.state
-        finally:
-            journal.close()
+    async def _carry_out(self, line: Line, begun: dict[str, Any]) -> str:
+        config, site, journal = load_config(), await self._site(line, begun), self._journal_for(line, begun)
+        workspace = Workspace(site.root, journal, index=site.index if begun["model"] != "builtin" else None)
+        workspace.servers = site.servers
+        workspace.memory = Memory(self.folder / f"permissions-{'trusted' if begun['trusted'] else 'not'}.json")
+        if begun["trusted"]:
+            workspace.memory.trust(workspace.resolver.root)
+        self.pool = self.pool or Pool(config.compatible)
+        ended = await _run(workspace, begun, _limited(config, begun), MeteredPool(self.pool, line))
+        line.say({"do": "end", "state": ended.limit or ended.state, "why": ended.answer})
+        return ended.state
 
-    async def _site(self, line: Line) -> Site:
+    def _journal_for(self, line: Line, begun: dict[str, Any]) -> AckedJournal:
+        """Return a journal with what the coordinator has of a target; one serves several, since to make it takes long."""
+        self.targets += 1
+        if self.journal is not None and (
+            self.targets % TARGETS_A_JOURNAL == 0 or self.journal.of_session(str(begun["session"]))
+        ):
+            self.journal.close()
+            for path in self.folder.glob("journal*.sqlite*"):
+                path.unlink()
+            self.journal = None
+        if self.journal is None:
+            self.journal = AckedJournal(self.folder / f"journal-{self.targets}.sqlite", line, self.prompts)
+        self.journal.begin(line)
+        lay(self.journal, begun["rows"])
+        return self.journal
+
+    async def _site(self, line: Line, begun: dict[str, Any]) -> Site:
         """Lay the target's tree out, once for all targets of this thread that have it."""
-        name = str(line.begun["archive"]).removesuffix(".tar.gz")
+        name = str(begun["archive"]).removesuffix(".tar.gz")
         if name not in self.sites:
             while len(self.sites) >= TREES_MAX:
                 await self._leave(next(iter(self.sites)))
             root = self.folder / name
             if not root.is_dir():
-                unpack(self._fetched(line), root)
+                unpack(self._fetched(line, begun), root)
             self.sites[name] = Site(root, Index(root), Servers(self.folder / f"servers-{name[:12]}"))
         return self.sites[name]
 
-    def _fetched(self, line: Line) -> Path:
+    def _fetched(self, line: Line, begun: dict[str, Any]) -> Path:
         path = self.folder / "archive"
         with path.open("wb") as file:
             at, more = 0, True
             while more:
-                said = line.say({"do": "archive", "name": line.begun["archive"], "at": at})
+                said = line.say({"do": "archive", "name": begun["archive"], "at": at})
                 data = base64.b64decode(said["data"])
                 file.write(data)
                 at, more = at + len(data), bool(said["more"])
-        if digest_of(path) != line.begun["digest"]:
+        if digest_of(path) != begun["digest"]:
             raise RedlineError("The files of the target came damaged.")
         return path
 

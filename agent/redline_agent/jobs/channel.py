@@ -12,7 +12,7 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, cast
 
 from redline_agent.errors import JournalError, RedlineError
 
@@ -30,7 +30,9 @@ class Superseded(RedlineError):
 class Line:
     """A worker's end, for one thread."""
 
-    def __init__(self, address: str, context: ssl.SSLContext, hello: dict[str, Any]) -> None:
+    def __init__(self, address: str, context: ssl.SSLContext) -> None:
+        self.address = address
+        self.broken = False
         host, _, port = address.rpartition(":")
         try:
             plain = socket.create_connection((host, int(port)), CONNECT_S_MAX)
@@ -39,7 +41,6 @@ class Line:
             self._socket.settimeout(ANSWER_S_MAX)
         except (OSError, ValueError) as error:
             raise JournalError(f"The campaign's coordinator at {address} cannot be reached: {error}.") from error
-        self.begun = self.say(hello)
 
     def say(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return the coordinator's answer; raises JournalError when there is none, Superseded when it wants no more."""
@@ -53,6 +54,7 @@ class Line:
                 raise JournalError("The coordinator's answer is too large.")
             answer = json.loads(self._exactly(size).decode("utf-8", "surrogatepass"))
         except (OSError, ValueError) as error:
+            self.close()
             raise JournalError(f"The campaign's coordinator does not answer: {error}.") from error
         if not isinstance(answer, dict):
             raise JournalError("The coordinator's answer is no object.")
@@ -73,10 +75,9 @@ class Line:
             size -= len(part)
         return b"".join(parts)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the connection."""
+        self.broken = True
         with suppress(OSError):
             self._socket.close()
 
