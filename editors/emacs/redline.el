@@ -265,12 +265,14 @@ All of it is refused when any version is not the buffer's."
 
 ;;;###autoload
 (defun redline-ask (instruction)
-  "Ask for a change in words; with an active region, of those lines."
+  "Ask for a change in words (INSTRUCTION); with an active region, of those lines.
+With a prefix argument in the background, where it goes on when Emacs is closed."
   (interactive "sRedline, what should change? ")
   (unless redline-mode (redline-mode 1))
   (redline-command
    "redline.run"
    (append (list :instruction instruction :uri (redline--uri buffer-file-name))
+           (when current-prefix-arg (list :background t))
            (when (use-region-p)
              (list :range (list :start (list :line (1- (line-number-at-pos (region-beginning) t)) :character 0)
                                 :end (list :line (line-number-at-pos (region-end) t) :character 0)))))))

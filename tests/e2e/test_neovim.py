@@ -209,3 +209,17 @@ def test_a_word_on_a_hunk_brings_another_one(nvim, project, scripted_edit):
     nvim.command("RedlineAccept!")
     until(nvim, "return vim.api.nvim_buf_get_lines(0, 4, 5, false)[1] == 'def foo(value):'")
     assert (project / "a.py").read_text() == A_PY
+
+
+def test_a_run_in_the_background_brings_its_proposal(nvim, project):
+    nvim.exec_lua(
+        "require('redline').setup({cmd = {...}, model = 'builtin'})", sys.executable, "-m", "redline_server", "serve"
+    )
+    begin(nvim, project)
+    nvim.command("Redline! rename foo to bar")
+    until(nvim, "return #require('redline').hunks() > 0")
+    ask = "require('redline').command('redline.runs', {}, function(runs) run = runs[1] end)"
+    run = until(nvim, f"{ask} return run and run.outcome and run.outcome ~= vim.NIL and run")
+    assert run["background"]
+    nvim.command("RedlineAccept!")
+    until(nvim, "return vim.api.nvim_buf_get_lines(0, 4, 5, false)[1] == 'def bar(x):'")

@@ -49,8 +49,9 @@ end
 ---Ask for a change; with a range, of those lines.
 ---@param instruction string
 ---@param range? integer[] first and last line, from 1
-function M.ask(instruction, range)
-  local argument = { instruction = instruction }
+---@param background? boolean whether it goes on when the editor is closed
+function M.ask(instruction, range, background)
+  local argument = { instruction = instruction, background = background or false }
   if vim.bo.buftype == '' and vim.api.nvim_buf_get_name(0) ~= '' then
     argument.uri = vim.uri_from_bufnr(0)
     if range then
@@ -233,8 +234,8 @@ end
 local function commands()
   local create = vim.api.nvim_create_user_command
   create('Redline', function(o)
-    M.ask(o.args, o.range > 0 and { o.line1, o.line2 } or nil)
-  end, { nargs = '+', range = true, desc = 'Ask Redline for a change' })
+    M.ask(o.args, o.range > 0 and { o.line1, o.line2 } or nil, o.bang)
+  end, { nargs = '+', range = true, bang = true, desc = 'Ask Redline for a change (! in the background)' })
   create('RedlineAccept', function(o)
     M.accept(o.bang)
   end, { bang = true, desc = 'Accept the hunk at the cursor (! for all)' })

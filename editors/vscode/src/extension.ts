@@ -25,7 +25,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   context.subscriptions.push(statusBar);
   context.subscriptions.push(vscode.window.registerTreeDataProvider("redline.proposals", tree));
   const commands: Record<string, (node?: Node) => Promise<unknown>> = {
-    "redline.ui.ask": ask,
+    "redline.ui.ask": () => ask(),
+    "redline.ui.askInBackground": () => ask(true),
     "redline.ui.acceptHunk": (node) => decideHere("redline.accept", node),
     "redline.ui.rejectHunk": (node) => decideHere("redline.reject", node),
     "redline.ui.reviseHunk": revise,
@@ -156,10 +157,10 @@ function showStatus(): void {
   statusBar.tooltip = `Redline: ${used}`;
 }
 
-async function ask(): Promise<void> {
+async function ask(background = false): Promise<void> {
   const editor = vscode.window.activeTextEditor;
   const instruction = await vscode.window.showInputBox({
-    title: "Redline: what should change?",
+    title: background ? "Redline: what should change, also when the editor is closed?" : "Redline: what should change?",
     placeHolder: "rename foo to bar · remove unused · organise imports · or anything, with a model's key",
     prompt: editor ? path.basename(editor.document.fileName) : "the whole workspace",
     ignoreFocusOut: true,
@@ -167,7 +168,7 @@ async function ask(): Promise<void> {
   if (!instruction?.trim()) {
     return;
   }
-  const argument: Record<string, unknown> = { instruction };
+  const argument: Record<string, unknown> = { instruction, background };
   if (editor && client) {
     argument.uri = client.code2ProtocolConverter.asUri(editor.document.uri);
     if (!editor.selection.isEmpty) {
