@@ -155,10 +155,12 @@ def resuming():
 async def cut_and_resumed(turns):
     root = Path(tempfile.mkdtemp(prefix="redline-bench-")) / "r"
     root.mkdir()
-    (root / "a.txt").write_text("a\nb\nc\n")
+    (root / "a.txt").write_text("".join(f"line {n}\n" for n in range(turns)))
     ws = Workspace(root, Journal(root.parent / "j.sqlite"))
     config = Config(validate="never", plan="never")
-    reads = [{"calls": [{"tool": "read", "args": {"path": "a.txt", "start": n % 3 + 1}}]} for n in range(turns)]
+    reads = [
+        {"calls": [{"tool": "read", "args": {"path": "a.txt", "start": n + 1, "end": n + 1}}]} for n in range(turns)
+    ]
     model = ScriptedModel(reads)
     run = ws.new_run(Task("look"), model, replace(config, limits=replace(config.limits, turns_max=turns)))
     async for _ in ws.carry_out(run, model):
