@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml
 
 $(DEV): $(STAMP) pyproject.toml
 	@echo "Installing what the tests need ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[openai,gemini,mcp]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[openai,gemini,mcp,scale]' --group dev
 	@touch $@
 
 check: $(DEV)
