@@ -26,7 +26,7 @@ from redline_agent.events import (
 from redline_agent.frame import Frame, lost, request_digest
 from redline_agent.limits import RETRIES_MAX, RETRY_WAIT_S_MAX
 from redline_agent.messages import Label, Message, Reply, Text, ToolCall, Usage
-from redline_agent.models.base import Model, ReplyDone, Request, TextPiece
+from redline_agent.models.base import Gated, Model, ReplyDone, Request, TextPiece
 from redline_agent.prompts.builder import build
 from redline_agent.roles.roles import role
 from redline_agent.safety.labels import join
@@ -143,6 +143,7 @@ def _affordable(frame: Frame, expected: int, most: int) -> int:
 
 async def _once(frame: Frame, request: Request) -> AsyncIterator[Event]:
     """Send the request once."""
+    await _admitted(frame, frame.model, request)
     try:
         async with asyncio.timeout(frame.meter.seconds_left()):
             async for piece in frame.model.stream(request):
@@ -156,6 +157,11 @@ async def _once(frame: Frame, request: Request) -> AsyncIterator[Event]:
     except TimeoutError:
         frame.meter.check()
         raise LimitReached("The run reached its time limit.", limit="minutes_max") from None
+
+
+async def _admitted(frame: Frame, model: Model, request: Request) -> None:
+    if isinstance(model, Gated):
+        frame.meter.waited(await model.admit(request))
 
 
 def _received(frame: Frame, reply: Reply) -> ReplyReceived:
@@ -291,7 +297,9 @@ async def _in_words(frame: Frame, keep: int) -> tuple[str, Usage, float | None]:
         label = Label(source="workspace" if taint.tainted else "redline", detail="conversation", secret=taint.secret)
         message = Message(role="user", content=(Text(text=text, label=label),))
         try:
-            reply = await _reply(model, Request(prompt.parts, (), (message,), _SUMMARY_TOKENS))
+            request = Request(prompt.parts, (), (message,), _SUMMARY_TOKENS)
+            await _admitted(frame, model, request)
+            reply = await _reply(model, request)
         except ContextOverflow:
             chars //= 2
             if tried == _SUMMARY_TRIES:

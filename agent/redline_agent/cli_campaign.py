@@ -133,7 +133,7 @@ def _repository(base: Path) -> Path:
 
 
 def _campaign(args: argparse.Namespace) -> int:
-    from redline_agent.jobs.campaign import Campaign, Where
+    from redline_agent.jobs.campaign import Campaign, Where, place_of
 
     plan, base = _plan(args)
     if plan.repositories == ["."]:
@@ -143,15 +143,18 @@ def _campaign(args: argparse.Namespace) -> int:
 
         if not args.listen:
             raise UsageError("Workers elsewhere must reach this process.", hint="Give --listen HOST:PORT.")
+        place_of(args.listen)
         where = Where(0, args.scheduler, from_files(args.tls_ca, args.tls_cert, args.tls_key), args.listen)
+    elif args.workers is not None and args.workers < 1:
+        raise UsageError("--workers must be at least 1.")
     else:
         where = Where(args.workers or max(2, os.cpu_count() or 2))
     campaign = Campaign(plan, base)
     try:
         campaign.find()
-        rows = campaign.take_in(again=args.retry)
         if args.dry_run:
-            return _dry_run(campaign, rows, as_json=args.json)
+            return _dry_run(campaign, campaign.look(), as_json=args.json)
+        rows = campaign.take_in(again=args.retry)
         code = asyncio.run(_carried_out(campaign, where, rows, as_json=args.json))
         if args.report:
             from redline_agent.report import write_campaign

@@ -83,6 +83,12 @@ class Meter:
         own = self.limits.cost_usd_max - self.cost_usd
         return own if self.parent is None else min(own, self.parent.left_usd)
 
+    def waited(self, seconds: float) -> None:
+        """Leave out time that passed while others decided whether the run may go on."""
+        self.started_s += seconds
+        if self.parent is not None:
+            self.parent.waited(seconds)
+
     def check(self) -> None:
         """Raise LimitReached when a limit is used up; call it before each request."""
         minutes = (time.monotonic() - self.started_s) / 60

@@ -72,7 +72,7 @@ class Ear:
                     line = await reader.readline()
                 answer = await self._answer(line)  # bounded by what it does, and never cut in the middle of that
                 async with asyncio.timeout(READ_S_MAX):
-                    writer.write(json.dumps(answer).encode() + b"\n")
+                    writer.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
                     await writer.drain()
         except (OSError, ValueError, TimeoutError):
             pass  # who asked has gone, or sent too much
@@ -115,10 +115,10 @@ def others(journal: Path) -> list[Path]:
         return []
 
 
-async def talk(path: Path, message: dict[str, Any]) -> dict[str, Any] | None:
+async def talk(path: Path, message: dict[str, Any], timeout_s: float = ANSWER_S_MAX) -> dict[str, Any] | None:
     """Return the answer of a process, as `ask` does, without holding the loop up."""
     try:
-        async with asyncio.timeout(ANSWER_S_MAX):
+        async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_unix_connection(path, limit=LINE_BYTES_MAX)
             try:
                 writer.write(json.dumps(message).encode() + b"\n")
@@ -126,9 +126,17 @@ async def talk(path: Path, message: dict[str, Any]) -> dict[str, Any] | None:
                 answer = json.loads(await reader.readline())
             finally:
                 writer.close()
+    except ConnectionRefusedError:
+        _forget(path)
+        return None
     except (OSError, ValueError, TimeoutError):
         return None
     return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None
+
+
+def _forget(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
 
 
 def ask(path: Path, message: dict[str, Any], timeout_s: float = ANSWER_S_MAX) -> dict[str, Any] | None:
@@ -141,8 +149,7 @@ def ask(path: Path, message: dict[str, Any], timeout_s: float = ANSWER_S_MAX) ->
             with connection.makefile("rb") as answers:
                 answer = json.loads(answers.readline(LINE_BYTES_MAX))
     except ConnectionRefusedError:
-        with suppress(OSError):
-            path.unlink()
+        _forget(path)
         return None
     except (OSError, ValueError):
         return None

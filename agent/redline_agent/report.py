@@ -102,7 +102,7 @@ def _run(run: str, events: Iterable[Durable], proposal: Proposal | None) -> list
                 if "\n" in event.instruction or len(event.instruction) > 120:
                     parts.append(f"<pre>{_text(event.instruction)}</pre>")
             case Planned():
-                items = "".join(f"<li>{_text(step.what)} ({step.state})" for step in event.steps)
+                items = "".join(f"<li>{_text(f'{step.what} ({step.state})')}" for step in event.steps)
                 steps.append(f"<ol>{items}</ol>")
             case ReplyReceived():
                 words = "\n".join(block.text for block in event.reply.content if isinstance(block, Text)).strip()
@@ -145,7 +145,8 @@ def _proposal(proposal: Proposal) -> list[str]:
 
 def _operation(op: FileOperation) -> str:
     to = f" → {op.new_path}" if op.new_path else ""
-    head = f"<h3>{op.kind} {_text(op.path + to)}</h3><div class=meta>{op.id}, {op.state}: {_text(op.reason)}</div>"
+    state = _text(f"{op.id}, {op.state}: {op.reason}")
+    head = f"<h3>{_text(f'{op.kind} {op.path}{to}')}</h3><div class=meta>{state}</div>"
     if op.kind != "create" or op.file is None:
         return head
     shown = [f"<span class=add>+{_text(line)}</span>" for line in op.file.text.splitlines()]

@@ -20,7 +20,7 @@ def asker(console: Console) -> Asker:
         console.print()
         console.print(RichText(f"Redline asks for leave to {question.what}", style="bold yellow"), soft_wrap=True)
         console.print(RichText(f"  {question.why}", style="yellow"), soft_wrap=True)
-        key = ask(console, {each[0]: each for each in question.answers}, "d")
+        key = ask(console, {each[0]: each for each in question.answers}, "d", at_end="d")
         return next(each for each in question.answers if each[0] == key)
 
     return asked
@@ -37,8 +37,8 @@ def words_from(console: Console) -> Words:
     return asked
 
 
-def ask(console: Console, choices: dict[str, str], default: str | None) -> str:
-    """Ask for one of some keys; the end of input means quit (or the last choice)."""
+def ask(console: Console, choices: dict[str, str], default: str | None, at_end: str = "") -> str:
+    """Ask for one of some keys; the end of input means `at_end`, or the last choice, which is to quit."""
     words = ", ".join(f"{key} = {what}" for key, what in choices.items())
     words += f" ({default})" if default else ""
     # Inside an event loop Ctrl-C would only be noted while this waits for a key; here it is to interrupt at once.
@@ -57,7 +57,7 @@ def ask(console: Console, choices: dict[str, str], default: str | None) -> str:
         )
     except EOFError:
         console.print()
-        return list(choices)[-1]
+        return at_end or list(choices)[-1]
     finally:
         signal.signal(signal.SIGINT, before)
 

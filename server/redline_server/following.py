@@ -25,6 +25,7 @@ from redline_server.client import Client
 from redline_server.questions import PENDING_MAX, Questions
 
 LOOK_EVERY_S = 1.0
+LOOK_S_MAX = 5.0
 START_S_MAX = 20.0
 """How long a worker that was started here has to be reached."""
 
@@ -56,7 +57,11 @@ class Following:
     """All background runs that this server knows of."""
 
     def __init__(
-        self, client: Client, questions: Questions, ended: Callable[[Path, str], str], journal: Callable[[Path], Path]
+        self,
+        client: Client,
+        questions: Questions,
+        ended: Callable[[Path, str], tuple[str, str]],
+        journal: Callable[[Path], Path],
     ) -> None:
         self._client = client
         self._questions = questions
@@ -78,15 +83,18 @@ class Following:
     async def _look_for_them(self) -> None:
         while True:
             for root in list(self._roots):
-                await self._look(root)
+                try:
+                    await self._look(root)
+                except RedlineError:
+                    logger.warning("Background runs of %s cannot be looked for", root, exc_info=True)
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _look(self, root: Path) -> None:
         there = set(live.others(self._journal(root)))
         for path in there - self._others - {each.path for each in self._runs.values() if self._goes_on(each)}:
-            said = await live.talk(path, {"do": "job"})
+            said = await live.talk(path, {"do": "job"}, LOOK_S_MAX)
             if said is None:
-                continue  # it is starting, or dead
+                continue  # it is starting, busy or dead
             if "runId" not in said:
                 self._others.add(path)  # another editor's server
             else:
@@ -96,13 +104,18 @@ class Following:
     def expect(self, root: Path, run: str) -> None:
         """Follow a run that was just started here as soon as it can be reached; tell when it does not come."""
         self.watch([root])
-        self._keep(self._expect(run))
+        self._keep(self._expect(root, run))
 
-    async def _expect(self, run: str) -> None:
+    async def _expect(self, root: Path, run: str) -> None:
         until = time.monotonic() + START_S_MAX
         while run not in self._runs and log_of(run).exists() and time.monotonic() < until:  # noqa: ASYNC110  another process
             await asyncio.sleep(0.1)
-        if run not in self._runs and log_of(run).exists():
+        if run in self._runs:
+            return
+        state, outcome = self._ended(root, run)
+        if state or outcome != "running":  # it was over before it could be followed
+            self._client.show(f"Redline (background, {outcome}): {state}")
+        elif log_of(run).exists():
             words = log_of(run).read_text("utf-8", "replace")[-500:]
             self._client.show(f"Redline: the background run {run} did not start. {words}".strip(), error=True)
 
@@ -152,12 +165,15 @@ class Following:
     def _tell(self, followed: Followed) -> None:
         """Say how it ended, and bring what it proposes into the list."""
         said = followed.said
+        outcome = str(said["outcome"])
         try:
-            state = self._ended(followed.root, followed.run)
+            state, known = self._ended(followed.root, followed.run)
+            if outcome == "interrupted" and known not in ("running", "interrupted"):  # its last words were not heard
+                outcome = known
+                followed.said = said = {**said, "state": known, "outcome": known}
         except RedlineError as error:
             state = f"its proposal cannot be read: {error}"
         words = one_line(str(said["answer"] or said["instruction"]), 300)
-        outcome = str(said["outcome"])
         if outcome == "interrupted":
             words = f"It was cut off. Go on with redline.resume ({said['sessionId']})."
         what = state or words

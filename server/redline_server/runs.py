@@ -143,14 +143,16 @@ class Runs:
         self.following.expect(root, run.id)
         return run
 
-    def _ended_elsewhere(self, root: Path, run: str) -> str:
-        """Take in what a background run proposed; returns what is to be said of it."""
+    def _ended_elsewhere(self, root: Path, run: str) -> tuple[str, str]:
+        """Take in what a background run proposed; returns what is to be said of it, and its state in the journal."""
         self.restore(root, run)
+        rows = {row.run: row.state for row in self.workspace(root).journal.runs()}
         entry = self._reviews.entries.get(run)
         if entry is None:
-            return ""
+            return "", rows.get(run, "running")
         self.on_proposal(run)
-        return proposed(len(entry.proposal.items), len({item.path for item in entry.proposal.items}))
+        items = entry.proposal.items
+        return proposed(len(items), len({item.path for item in items})), rows.get(run, "proposed")
 
     def _go(self, run: Run, active: Active, model: Model) -> Run:
         active.token = f"redline-{run.id}-{len(self._active)}" if run.resumed else f"redline-{run.id}"

@@ -19,7 +19,7 @@ from redline_agent.config import state_dir
 from redline_agent.context.gather import Task
 from redline_agent.errors import UsageError
 from redline_agent.headless import open_workspace
-from redline_agent.jobs.budget import Budget
+from redline_agent.jobs.budget import Budget, Leave
 from redline_agent.jobs.campaign import Campaign, Where
 from redline_agent.jobs.channel import Listener
 from redline_agent.jobs.plan import Plan, checked, chosen, targets
@@ -195,8 +195,8 @@ def test_whatever_workers_do_the_money_is_never_passed(steps):
     waiting = {}
     for who, what, usd in steps:
         if what == "ask" and who not in waiting:
-            wait_s, refused = budget.ask(who, usd)
-            if not wait_s and not refused:
+            leave = budget.ask(who, usd)
+            if not leave.again and not leave.refused:
                 waiting[who] = usd
         elif what == "paid" and who in waiting:
             budget.paid(who, min(usd, waiting.pop(who)))
@@ -208,11 +208,22 @@ def test_whatever_workers_do_the_money_is_never_passed(steps):
 def test_requests_are_spread_over_the_minute():
     now = [0.0]
     budget = Budget(1.0, 60, clock=lambda: now[0])
-    gone = 0
-    while now[0] < 60:
-        gone += budget.ask(gone, 0.0) == (0.0, "")
-        now[0] += 0.25
-    assert gone == 60
+    assert [budget.ask(who, 0.0).wait_s for who in range(4)] == [0.0, 1.0, 2.0, 3.0]
+    now[0] = 10.0
+    assert [budget.ask(9, 0.0).wait_s for _ in range(2)] == [0.0, 1.0]
+
+
+def test_one_worker_with_several_requests_holds_what_all_may_cost():
+    budget = Budget(1.0, 0)
+    assert budget.ask(1, 0.6) == Leave()
+    assert budget.ask(1, 0.6).again
+    assert budget.ask(1, 0.3) == Leave()
+    assert budget.paid(1, None) == 0.3  # the smaller one goes first: too much is held, never too little
+    assert budget.gone(1) == 0.6
+    assert budget.spent_usd == pytest.approx(0.9)
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="no amount"):
+            budget.ask(2, wrong)
 
 
 # ---- results

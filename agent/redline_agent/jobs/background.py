@@ -40,6 +40,7 @@ NOTES_MAX = 2_000
 NOTES_AT_ONCE = 100
 NOTE_CHARS_MAX = 1_000
 SHOWN_CHARS_MAX = 20_000
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -73,13 +74,19 @@ class Job:
         await ear.open()
         self._task = asyncio.create_task(self._carry_out(pool))
         await asyncio.wait({self._task})
-        if self.ended is None:
+        broken = None if self._task.cancelled() else self._task.exception()
+        if broken is not None:
+            logger.error("A background run failed", exc_info=broken)
+            self.ended = RunEnded(state="failed", answer=f"It failed: {type(broken).__name__}: {broken}")
+        elif self.ended is None:
             self.ended = RunEnded(state="cancelled", answer="Cancelled.")
         self._note("ended", self.ended.state)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._told.wait(), LINGER_S_MAX)
             await asyncio.sleep(_LAST_WORDS_S)  # the others who watch are told as well
         await ear.close()
+        if broken is not None:
+            raise RedlineError(self.ended.answer) from broken
 
     async def _carry_out(self, pool: Pool) -> None:
         model = pool.get(self.run.model)
@@ -181,7 +188,7 @@ class Job:
         """Return the run in the shape of `redline.runs`."""
         run, ended = self.run, self.ended
         pending = [
-            {"requestId": ident, "question": each.question}
+            {"requestId": ident, "question": clip(each.question, SHOWN_CHARS_MAX)}
             | ({"why": each.why, "answers": list(each.answers)} if each.answers else {})
             for ident, each in self.waiting.items()
         ]

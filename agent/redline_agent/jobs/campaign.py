@@ -5,12 +5,15 @@ is kept by commit, paths and task, so that a second start does only what is left
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from redline_agent.config import state_dir
 from redline_agent.decisions import proposals
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from redline_agent.jobs.engine import Engine
     from redline_agent.workspace.proposal import Proposal
 
+_REVIEW = "redline review"
 AHEAD = 2
 """How many targets the engine holds for each of its slots."""
 WORKERS_MAX = 64
@@ -73,6 +77,7 @@ class Campaign:
     counts: Counter[str] = field(default_factory=Counter[str])
     problems: list[str] = field(default_factory=list[str])
     lost: str = ""
+    _lock: BaseFileLock | None = None
     _store: Store | None = None
     _journal: Journal | None = None
     _journals: dict[str, Journal] = field(default_factory=dict[str, Journal])
@@ -118,8 +123,23 @@ class Campaign:
         self.wanted = list(found.values())
         return self.wanted
 
+    def look(self) -> list[Row]:
+        """Return the targets as they would be begun, without noting anything."""
+        return self.store.look(self.wanted)
+
     def take_in(self, *, again: bool) -> list[Row]:
-        """Put the targets into the store; returns them as they stand. `again`: those that failed are left to do."""
+        """Put the targets into the store; returns them as they stand. `again`: those that failed are left to do.
+
+        Raises UsageError when another process carries this campaign out.
+        """
+        if self._lock is None:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = FileLock(self.folder / "lock", timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise UsageError(f"The campaign {self.plan.ident} is going on in another process.") from None
+            self._lock = lock
         self.store.take_in(self.wanted, again=again)
         self.store.note("plan", self.plan.model_dump_json())
         self.store.note("model", self.model)
@@ -141,21 +161,25 @@ class Campaign:
             Budget(self.plan.limits.cost_usd_max, self.plan.limits.requests_per_minute, self.store.spent_usd()),
             self.folder / "archives", _trusted, self._ended,
         )  # fmt: skip
-        left = {(row.target.repository, row.target.commit) for row in self.rows() if row.state not in ENDED}
+        rows = self.rows()
+        self._deliver_late(rows)
+        left = {(row.target.repository, row.target.commit) for row in rows if row.state not in ENDED}
         for repository, commit in sorted(left):
             await asyncio.to_thread(coordinator.archive, repository, commit)
         if self._queue:
             async with self._engine(where) as engine:
-                host, _, port = (where.listen or "127.0.0.1:0").partition(":")
+                host, port = place_of(where.listen or "127.0.0.1:0")
                 context = engine.security.get_listen_args("scheduler")["ssl_context"]
                 listener = Listener(coordinator.visit)
-                address = f"{host}:{await listener.open(host, int(port or 0), context)}"
+                address = f"{host}:{await listener.open(host, port, context)}"
                 try:
-                    consumers = min(max(1, engine.slots * AHEAD), len(self._queue))
+                    at_once = self.plan.limits.concurrency or engine.slots * AHEAD
+                    consumers = max(1, min(at_once, len(self._queue)))
                     await asyncio.gather(*(self._consume(engine, coordinator, address) for _ in range(consumers)))
                 finally:
                     coordinator.stopping = coordinator.stopping or "the campaign has stopped"
                     await listener.close()
+                    shutil.rmtree(self.folder / "archives", ignore_errors=True)
         if self.plan.output == "branch" and not self.lost:
             self._branches()
 
@@ -172,12 +196,16 @@ class Campaign:
                 yield remote
         else:
             folder = self.folder / "work"
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that died
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            wanted = min(where.workers, WORKERS_MAX, len(self._queue))
+            wanted = max(1, min(where.workers, WORKERS_MAX, len(self._queue)))
             at_once = self.plan.limits.concurrency or wanted
             workers = min(wanted, at_once)
-            async with engine.embedded(workers, max(1, round(at_once / workers)), folder) as embedded:
-                yield embedded
+            try:
+                async with engine.embedded(workers, -(-at_once // workers), folder) as embedded:
+                    yield embedded
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def _consume(self, engine: Engine, coordinator: Coordinator, address: str) -> None:
         limit = self.plan.limits.tries_max
@@ -212,14 +240,27 @@ class Campaign:
             self.problems.append(f"{row.target.label}: {error}")
         self.changed(self.store.get(row.target.key) or row)
 
+    def _deliver_late(self, rows: Sequence[Row]) -> None:
+        """Deliver what an earlier start found and did not deliver, or delivered elsewhere."""
+        for row in rows:
+            there = (
+                row.delivered == _REVIEW if self.plan.output == "proposals" else Path(row.delivered or "-").is_file()
+            )
+            if row.state == "proposed" and self.plan.output != "branch" and not there:
+                try:
+                    self._deliver(row)
+                except RedlineError as error:
+                    self.problems.append(f"{row.target.label}: {error}")
+
     def _deliver(self, row: Row) -> None:
         match self.plan.output:
             case "proposals":
                 hand_over(self.journal, self._journal_of(row.target.repository), row)
-                self.store.deliver(row.target.key, "redline review")
+                self.store.deliver(row.target.key, _REVIEW)
             case "patches":
                 folder = self.base / self.plan.out
-                self.store.deliver(row.target.key, str(write_patch(folder, row, self.proposal(row))))
+                with opened(Path(row.target.repository), row.target.commit) as tree:
+                    self.store.deliver(row.target.key, str(write_patch(folder, row, self.proposal(row), tree)))
             case "branch":
                 pass  # with all the others of its repository
 
@@ -248,13 +289,12 @@ class Campaign:
                 self.problems.append(str(error))
 
     def _branch(self, repository: str, rows: Sequence[Row]) -> None:
-        name = self.plan.branch_name
-        with opened(Path(repository)) as tree:
-            if tree.commit != rows[0].target.commit:
-                raise UsageError(f"{repository} is at another commit by now.", hint="Start the campaign again.")
+        name, fact = self.plan.branch_name, f"branch {self.plan.branch_name} {repository}"
+        with opened(Path(repository), rows[0].target.commit) as tree:
             result = merged(tree, [(row, self.proposal(row)) for row in rows])
             message = f"{one_line(self.plan.task, 72)}\n\nBy Redline, campaign {self.plan.ident}.\n"
-            commit = tree.write_branch(name, result.changes, message)
+            commit = tree.write_branch(name, result.changes, message, self.store.fact(fact))
+            self.store.note(fact, commit)
         for row in result.taken:
             self.store.deliver(row.target.key, f"{name} {commit[:12]}")
         for key, why in result.left.items():
@@ -272,6 +312,16 @@ class Campaign:
             self._journal.close()
         if self._store is not None:
             self._store.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+def place_of(text: str) -> tuple[str, int]:
+    """Return host and port of HOST:PORT; raises UsageError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"{text!r} is no HOST:PORT.", hint="As in build1.example:7000; port 0 takes a free one.")
+    return host.strip("[]"), int(port)
 
 
 def _trusted(repository: Path) -> bool:

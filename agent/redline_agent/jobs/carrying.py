@@ -37,7 +37,8 @@ from redline_agent.session import Run, Workspace
 TARGETS_A_JOURNAL = 100
 TREES_MAX = 4
 """How many laid out trees a worker's thread keeps."""
-_MARGIN = 1.2
+_MARGIN = 3.0
+"""How much more tokens a text may have than is counted (context/estimate.py)."""
 
 
 def carry(payload: str) -> str:
@@ -69,7 +70,6 @@ class AckedJournal(Journal):
     def begin(self, line: Line) -> None:
         """Write for another target from now on."""
         self.line = line
-        self._known -= {str(values[0]) for kind, *values in self._waiting if kind == "prompt"}  # they were never sent
         self._waiting.clear()
 
     def append(self, session: str, run: str, *events: Durable) -> None:
@@ -77,12 +77,12 @@ class AckedJournal(Journal):
         waiting, self._waiting = self._waiting, []
         bodies = [event.model_dump(mode="json") for event in events]
         self.line.say({"do": "write", "what": [*waiting, ["event", session, run, bodies]]})
+        self._known |= {str(values[0]) for kind, *values in waiting if kind == "prompt"}
         super().append(session, run, *events)
 
     def keep_prompt(self, digest: str, body: str) -> None:
         """Send a prompt along with the next event, once from each worker."""
         if digest not in self._known:
-            self._known.add(digest)
             self._waiting.append(["prompt", digest, body])
         super().keep_prompt(digest, body)
 
@@ -110,23 +110,33 @@ class Metered:
         self.capabilities = inner.capabilities
         self.inner = inner
         self.line = line
+        self._admitted: set[int] = set()
 
     async def ready(self) -> None:
         """Find out what only its server can say."""
         await self.inner.ready()
         self.capabilities = self.inner.capabilities
 
-    async def stream(self, request: Request) -> AsyncIterator[Piece]:
-        """Wait for leave, then ask; raises LimitReached when the campaign's money is used up."""
+    async def admit(self, request: Request) -> float:
+        """Wait for the coordinator's leave; raises LimitReached when the campaign's money is used up."""
         question = (raw_fixed(request.system, request.tools) + raw_messages(request.messages)) * _MARGIN
         bound = self.inner.bound_usd(Usage(cache_write_tokens=round(question), output_tokens=request.output_tokens_max))
+        waited = 0.0
         while True:
             said = self.line.say({"do": "ask", "boundUsd": bound})
             if said["refused"]:
                 raise LimitReached(str(said["refused"]), limit="cost_usd_max")
-            if not said["waitS"]:
-                break
             await asyncio.sleep(said["waitS"])
+            waited += float(said["waitS"])
+            if not said["again"]:
+                self._admitted.add(id(request))
+                return waited
+
+    async def stream(self, request: Request) -> AsyncIterator[Piece]:
+        """Ask, with leave."""
+        if id(request) not in self._admitted:
+            await self.admit(request)
+        self._admitted.discard(id(request))
         async for piece in self.inner.stream(request):
             yield piece
 
@@ -209,7 +219,7 @@ class Here:
         return ended.state
 
     def _journal_for(self, line: Line, begun: dict[str, Any]) -> AckedJournal:
-        """Return a journal with what the coordinator has of a target; one serves several, since to make it takes long."""
+        """Return a journal with what the coordinator has of a target; one serves several: making it takes long."""
         self.targets += 1
         if self.journal is not None and (
             self.targets % TARGETS_A_JOURNAL == 0 or self.journal.of_session(str(begun["session"]))
@@ -286,13 +296,15 @@ def _limited(config: Config, begun: dict[str, Any]) -> Config:
 
 
 _LOCAL = threading.local()
+PLACE: dict[str, Path] = {}
+"""Where an embedded cluster's worker lays trees out: its campaign removes that folder."""
 
 
 def _here() -> Here:
     """Return this thread's own."""
     here: Here | None = getattr(_LOCAL, "here", None)
     if here is None:
-        top = state_dir() / "scratch"
+        top = PLACE.get("folder") or state_dir() / "scratch"
         top.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = Path(tempfile.mkdtemp(prefix="worker-", dir=top))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)

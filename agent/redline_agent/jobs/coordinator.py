@@ -19,7 +19,10 @@ from redline_agent.jobs.replica import rows_of
 from redline_agent.jobs.store import ENDED, Row, State, Store
 from redline_agent.jobs.trees import digest_of, opened
 from redline_agent.journal import Journal
+from redline_agent.workspace.textfile import digest
 
+CUT = ("minutes_max", "cancelled", "interrupted")
+"""Ends in the middle of a request, which may have been paid for."""
 PART_BYTES = 4 * 2**20
 """How much of an archive is sent at once."""
 
@@ -48,9 +51,7 @@ class Coordinator:
         """Return the name of the archive of a commit's files, and its digest; it is made when first asked for."""
         known = self._packed.get(repository + commit)
         if known is None:
-            with opened(Path(repository)) as tree:
-                if tree.commit != commit:
-                    raise RedlineError(f"{repository} is at another commit by now.", hint="Start the campaign again.")
+            with opened(Path(repository), commit) as tree:
                 path = self.archives / f"{tree.ident}.tar.gz"
                 if not path.exists():
                     self.archives.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -74,6 +75,8 @@ class Visit:
     key: str = ""
     attempt: int = 0
     done: bool = False
+    sessions: set[str] = field(default_factory=set[str])
+    runs: set[str] = field(default_factory=set[str])
 
     async def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Answer one message of the worker."""
@@ -90,10 +93,10 @@ class Visit:
             case {"do": "ask", "boundUsd": float(bound) | int(bound)}:
                 if self.to.stopping:
                     return {"stop": self.to.stopping}
-                wait_s, refused = self.to.budget.ask(self.ident, bound)
-                if not refused and not wait_s:
+                leave = self.to.budget.ask(self.ident, float(bound))
+                if not leave.refused and not leave.again:
                     self.to.store.count(self.key, requests=1)
-                return {"waitS": wait_s, "refused": refused}
+                return {"waitS": leave.wait_s, "again": leave.again, "refused": leave.refused}
             case {"do": "end", "state": str(state), "why": str(why)}:
                 self._end(state, why)
                 return {}
@@ -119,20 +122,23 @@ class Visit:
         row = to.store.begin(key)
         assert row is not None  # noqa: S101  it was there
         self.key, self.attempt, self.done = key, row.attempt, False
+        rows = rows_of(to.journal, row.session, row.run)
+        self.sessions = {row.session, *(str(each[0]) for each in rows["event"])}
+        self.runs = {row.run, *(str(each[1]) for each in rows["event"])}
         try:
-            name, digest = to.archive(row.target.repository, row.target.commit)
+            name, checksum = to.archive(row.target.repository, row.target.commit)
         except RedlineError as error:
             self.done = True
             to.end(key, "failed", str(error))
             return {"skip": str(error)}
         return {
             "target": key, "session": row.session, "run": row.run, "paths": list(row.target.paths),
-            "archive": name, "digest": digest, "task": to.plan.task, "model": to.model, "tests": to.plan.tests,
+            "archive": name, "digest": checksum, "task": to.plan.task, "model": to.model, "tests": to.plan.tests,
             "validation": to.plan.validation,
             "trusted": to.trusted(Path(row.target.repository)),
             "limits": {"turns_max": limits.target_turns_max, "cost_usd_max": limits.target_cost_usd_max,
                        "minutes_max": limits.target_minutes_max},
-            "rows": rows_of(to.journal, row.session, row.run),
+            "rows": rows,
         }  # fmt: skip
 
     def _part(self, name: str, at: int) -> dict[str, Any]:
@@ -150,32 +156,52 @@ class Visit:
             match kind:
                 case "event":
                     session, run, bodies = values
+                    self._own(session, run)
                     events = [durable_adapter.validate_python(body) for body in bodies]
                     journal.append(session, run, *events)
                     self._count(events)
                 case "prompt":
                     journal.keep_prompt(*values)
                 case "output":
-                    journal.keep_output(*values)
+                    session, call, text = values
+                    self._own(session)
+                    journal.keep_output(session, call, text)
                 case "text":
-                    journal.keep_text(*values)
+                    name, text = values
+                    if digest(text) != name:
+                        raise ValueError("a text that is not its digest's")
+                    journal.keep_text(name, text)
                 case "child":
-                    journal.keep_child(*values)
+                    run, key, session, child = values
+                    if run not in self.runs or journal.of_session(session):
+                        raise ValueError("a child of another target")
+                    self.sessions.add(session)
+                    self.runs.add(child)
+                    journal.keep_child(run, key, session, child)
                 case _:
                     raise ValueError("no such write")
+
+    def _own(self, session: str, run: str = "") -> None:
+        """Raise ValueError for what is another target's."""
+        if session not in self.sessions or (run and run not in self.runs):
+            raise ValueError("that is another target's")
 
     def _count(self, events: list[Durable]) -> None:
         for event in events:
             if isinstance(event, ReplyReceived | Retrying | Compacted):
                 usage = event.reply.usage if isinstance(event, ReplyReceived) else event.usage
-                if usage.total or isinstance(event, ReplyReceived):
-                    cost = self.to.budget.paid(self.ident, event.cost_usd)
-                    self.to.store.count(self.key, tokens=usage.total, cost_usd=cost)
+                if isinstance(event, Compacted) and not usage.total:
+                    continue  # it asked for nothing
+                unpaid = isinstance(event, Retrying) and not usage.total
+                cost = self.to.budget.paid(self.ident, 0.0 if unpaid else event.cost_usd)
+                self.to.store.count(self.key, tokens=usage.total, cost_usd=cost)
 
     def _end(self, state: str, why: str) -> None:
         """Say what a run's end means for its target."""
         self.done = True
-        self.to.budget.paid(self.ident, 0.0)
+        cost = self.to.budget.gone(self.ident, unpaid=state in CUT)
+        if cost:
+            self.to.store.count(self.key, cost_usd=cost)
         match state:
             case "proposed":
                 bad = self._unproven()
@@ -195,13 +221,15 @@ class Visit:
         if row is None or policy == "none":
             return ""
         events = [event for event in self.to.journal.of_run(row.run) if isinstance(event, Proposed)]
-        proof: list[dict[str, Any]] = events[-1].proposal.get("proof", []) if events else []
+        if not events or not events[-1].proposal:
+            return "its proposal is not in the campaign's journal"
+        proof: list[dict[str, Any]] = events[-1].proposal["proof"]
         bad = [item for item in proof if item["ok"] is False or (policy == "strict" and item["ok"] is None)]
         return f"proof: {bad[0]['path']} {bad[0]['check']}: {bad[0]['detail']}".replace(":  ", ": ") if bad else ""
 
     def over(self) -> None:
         """Note that the worker has gone."""
-        if self.key and not self.done and self._holds():
+        if self.key and not self.done:
             cost = self.to.budget.gone(self.ident)
             if cost:
                 self.to.store.count(self.key, cost_usd=cost)

@@ -27,7 +27,9 @@ CONNECT_S_MAX = 20.0
 DEATHS_MAX = 1_000
 """How often a scheduler gives a task to another worker; the coordinator's own count of tries is what ends it."""
 RESPAWNS_MAX = 200
-_WATCH_EVERY_S = 0.2
+DESERTED_S_MAX = 60.0
+"""How long a campaign waits for some worker to be there."""
+_WATCH_EVERY_S, _LOOK_EVERY_S = 0.2, 2.0
 SETTINGS = {
     "distributed.scheduler.work-stealing": False,
     "distributed.worker.profile.enabled": False,
@@ -69,6 +71,19 @@ class Engine:
         self.security = security_
         self.slots = slots
         self._numbers = 0
+        self._deserted = asyncio.Event()
+
+    async def look(self) -> None:
+        """See whether there are workers, until cancelled."""
+        missing_s = 0.0
+        while missing_s < DESERTED_S_MAX:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                there = bool(await self._client.nthreads())
+            except Exception:  # noqa: BLE001  whatever it is: nobody answers
+                there = False
+            missing_s = 0.0 if there else missing_s + _LOOK_EVERY_S
+        self._deserted.set()
 
     async def carry_out(self, payload: dict[str, str]) -> dict[str, Any]:
         """Have one target carried out; raises SchedulerLost, and whatever ended it."""
@@ -76,10 +91,19 @@ class Engine:
         key = f"redline-{payload['campaign']}-{payload['target']}-{self._numbers}"
         try:
             future = self._client.submit(carry, json.dumps(payload), key=key, pure=False)
+            result, deserted = asyncio.ensure_future(future.result()), asyncio.create_task(self._deserted.wait())
             try:
-                return json.loads(await future)
+                await asyncio.wait({result, deserted}, return_when=asyncio.FIRST_COMPLETED)
+                if not result.done():
+                    raise SchedulerLost("No worker is left.")
+                return json.loads(result.result())
             finally:
+                deserted.cancel()
+                result.cancel()
+                await asyncio.gather(result, deserted, return_exceptions=True)
                 future.release()
+        except SchedulerLost:
+            raise
         except Exception as error:
             names = {each.__name__ for each in type(error).__mro__}
             if names & {"FutureCancelledError", "ClosedClientError", "CommClosedError"}:
@@ -105,7 +129,8 @@ async def embedded(workers: int, threads: int, folder: Path) -> AsyncGenerator[E
         client = await Client(scheduler.address, security=own, asynchronous=True, set_as_default=False)
         async with asyncio.timeout(CONNECT_S_MAX):
             await client.wait_for_workers(1)
-        yield Engine(client, own, workers * threads)
+        async with _watched(Engine(client, own, workers * threads)) as engine:
+            yield engine
     except TimeoutError as error:
         raise RedlineError("No worker could be started.", hint="See: redline doctor") from error
     finally:
@@ -113,6 +138,16 @@ async def embedded(workers: int, threads: int, folder: Path) -> AsyncGenerator[E
         if client is not None:
             await client.close()
         await scheduler.close()
+
+
+@asynccontextmanager
+async def _watched(engine: Engine) -> AsyncGenerator[Engine]:
+    looking = asyncio.create_task(engine.look())
+    try:
+        yield engine
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
 
 class Crew:
@@ -148,7 +183,8 @@ class Crew:
                 if helper.ended and self._left > 0:
                     self._left -= 1
                     await helper.stop()  # lets go of its pipes
-                    self._helpers[at] = await self._one()
+                    with suppress(RedlineError):  # it is tried again
+                        self._helpers[at] = await self._one()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), _WATCH_EVERY_S)
 
@@ -156,8 +192,8 @@ class Crew:
         """End them all."""
         self._ending.set()
         if self._watch is not None:
-            await self._watch
-        await asyncio.gather(*(helper.stop() for helper in self._helpers))
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await asyncio.gather(*(helper.stop() for helper in self._helpers), return_exceptions=True)
 
 
 @asynccontextmanager
@@ -176,6 +212,7 @@ async def remote(address: str, own: Any) -> AsyncGenerator[Engine]:
         threads: dict[str, int] = await client.nthreads()
         if not threads:
             raise RedlineError(f"The scheduler {address} has no workers.", hint="Start some: redline worker --help")
-        yield Engine(client, own, sum(threads.values()))
+        async with _watched(Engine(client, own, sum(threads.values()))) as engine:
+            yield engine
     finally:
         await client.close()

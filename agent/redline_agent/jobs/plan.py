@@ -19,6 +19,7 @@ from redline_agent.errors import UsageError
 TARGETS_MAX = 200_000
 Proof = Literal["none", "no-failures", "strict"]
 Output = Literal["proposals", "patches", "branch"]
+_BRANCH = re.compile(r"(?!.*(\.\.|//|/\.|\.lock(/|$)))[A-Za-z0-9_][A-Za-z0-9._/-]*(?<![./])")
 _MARKS = ("__init__.py", "package.json", "Cargo.toml", "go.mod", "pyproject.toml", "pom.xml")
 """A folder with one of these is a package."""
 
@@ -67,6 +68,13 @@ class Plan(_Part):
         if not value.strip():
             raise ValueError("it is empty")
         return value.strip()
+
+    @field_validator("branch")
+    @classmethod
+    def _branch(cls, value: str) -> str:
+        if value and not _BRANCH.fullmatch(value):
+            raise ValueError("it is no name for a branch")
+        return value
 
     @property
     def ident(self) -> str:

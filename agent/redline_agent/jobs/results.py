@@ -26,8 +26,8 @@ class Changed:
     mode: int = 0o100644
 
 
-def changed(proposal: Proposal) -> list[Changed]:
-    """Return what files a proposal leaves when all of it is accepted, as bytes."""
+def changed(proposal: Proposal, tree: Tree | None = None) -> list[Changed]:
+    """Return what files a proposal leaves when all of it is accepted, as bytes; modes are those of the tree."""
     found: dict[str, Changed] = {}
     for review in proposal.files.values():
         text = review.result([hunk.id for hunk in review.hunks])
@@ -43,7 +43,8 @@ def changed(proposal: Proposal) -> list[Changed]:
             case "rename":
                 edited = found.pop(op.path, Changed(op.path, data, data))
                 found[op.path] = Changed(op.path, edited.before, None)
-                found[op.new_path] = Changed(op.new_path, None, edited.after)
+                blob = tree.blob(op.path) if tree else None
+                found[op.new_path] = Changed(op.new_path, None, edited.after, blob[1] if blob else 0o100644)
     return [found[path] for path in sorted(found)]
 
 
@@ -60,18 +61,29 @@ def patch(changes: Sequence[Changed]) -> str:
         if each.after is None:
             parts.append(f"deleted file mode {each.mode:o}\n")
             new = "/dev/null"
-        lines = difflib.unified_diff(split_lines(before), split_lines(after), old, new)
+        lines = difflib.unified_diff(_lines(before), _lines(after), old, new)
         parts += (line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
     return "".join(parts)
 
 
-def write_patch(folder: Path, row: Row, proposal: Proposal) -> Path:
-    """Write a target's patch; returns the file."""
-    name = row.target.label.replace("/", "__").replace(":", "--")[-80:]
+def _lines(text: str) -> list[str]:
+    """Lines as git has them: a carriage return is a character like others."""
+    lines = text.split("\n")
+    return [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+
+
+def write_patch(folder: Path, row: Row, proposal: Proposal, tree: Tree) -> Path:
+    """Write a target's patch; returns the file. Raises UsageError, also for what no patch of text can say."""
+    name = "".join(char if char.isascii() and char.isprintable() and char not in '/\\:*?"<>|' else "_"
+                   for char in row.target.label)[-80:].lstrip(".-")  # fmt: skip
     path = folder / f"{name}-{row.target.key[:8]}.patch"
+    changes = changed(proposal, tree)
+    binary = next((each.path for each in changes if b"\0" in (each.before or b"") + (each.after or b"")), "")
+    if binary:
+        raise UsageError(f"{binary} is in an encoding that a patch cannot have.", hint='Use output = "branch".')
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(patch(changed(proposal)).encode("utf-8", "surrogateescape"))
+        path.write_bytes(patch(changes).encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise UsageError(f"The patch {path} cannot be written: {error}.") from error
     return path
@@ -119,23 +131,19 @@ def merged(tree: Tree, found: Sequence[tuple[Row, Proposal]]) -> Merged:
     for path, data in texts.items():
         known_blob = tree.blob(path)
         out.changes[path] = data, known_blob[1] if known_blob else 0o100644
-    for op in dict.fromkeys(map(id, operations.values())):
-        _carry_out(next(each for each in operations.values() if id(each) == op), out, tree)
-    return out
-
-
-def _carry_out(op: FileOperation, out: Merged, tree: Tree) -> None:
-    data = op.file.encode() if op.file else b""
-    match op.kind:
-        case "create":
+    edited = dict(out.changes)
+    wanted = {id(op): op for op in operations.values()}.values()
+    for op in wanted:  # what goes, goes first: a name may be free for another file then
+        if op.kind != "create":
+            out.changes[op.path] = None
+    for op in wanted:
+        data = op.file.encode() if op.file else b""
+        if op.kind == "create":
             out.changes[op.path] = data, 0o100755 if op.file and op.file.executable else 0o100644
-        case "delete":
-            out.changes[op.path] = None
-        case "rename":
+        elif op.kind == "rename":
             blob = tree.blob(op.path)
-            moved = out.changes.get(op.path)
-            out.changes[op.new_path] = moved or (data, blob[1] if blob else 0o100644)
-            out.changes[op.path] = None
+            out.changes[op.new_path] = edited.get(op.path) or (data, blob[1] if blob else 0o100644)
+    return out
 
 
 def _same(a: Hunk, b: Hunk) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,7 +73,7 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"The campaign's state {path} cannot be opened: {error}.") from error
 
-    def take_in(self, wanted: Iterable[Target], *, again: bool) -> None:
+    def take_in(self, wanted: Sequence[Target], *, again: bool) -> None:
         """Add new targets; those that were not ended (and failed ones, `again`) are left to do, with fresh tries."""
         self._db.execute("BEGIN IMMEDIATE")
         for each in wanted:
@@ -81,14 +81,23 @@ class Store:
                 "INSERT OR IGNORE INTO target VALUES (?, ?, ?, ?, 'left', '', 0, 0, ?, ?, 0, 0, 0, 0, 0, '')",
                 (each.key, each.repository, each.commit, json.dumps(each.paths), new_id("session"), new_id("run")),
             )
-        self._db.execute("UPDATE target SET state = 'left', why = '' WHERE state IN ('running', 'over budget')")
-        self._db.execute("UPDATE target SET tries = 0 WHERE state = 'left'")
-        if again:
             self._db.execute(
-                "UPDATE target SET state = 'left', why = '', tries = 0, session = replace(session, 'session-',"
-                " 'session-r'), run = replace(run, 'run-', 'run-r') WHERE state = 'failed'"
-            )
+                "UPDATE target SET state = 'left', why = '', tries = 0"
+                " WHERE key = ? AND state IN ('left', 'running', 'over budget')", (each.key,),
+            )  # fmt: skip
+            if again:
+                self._db.execute(
+                    "UPDATE target SET state = 'left', why = '', tries = 0, session = ?, run = ?"
+                    " WHERE key = ? AND state = 'failed'", (new_id("session"), new_id("run"), each.key),
+                )  # fmt: skip
         self._db.execute("COMMIT")
+
+    def look(self, wanted: Sequence[Target]) -> list[Row]:
+        """Return targets as they would be begun, without noting anything."""
+        known = {row.target.key: row for row in self.rows(each.key for each in wanted)}
+        left: tuple[State, ...] = ("running", "over budget")
+        rows = [known.get(each.key, Row(each, "left")) for each in wanted]
+        return [replace(row, state="left") if row.state in left else row for row in rows]
 
     def rows(self, keys: Iterable[str] | None = None) -> list[Row]:
         """Return all targets, or some, in the order of repository and path."""
@@ -119,8 +128,8 @@ class Store:
     def end(self, key: str, state: State, why: str = "") -> Row | None:
         """Note how a target ended; its seconds are those of its last try."""
         self._db.execute(
-            "UPDATE target SET state = ?, why = ?, seconds = CASE WHEN began > 0 THEN ? - began ELSE 0 END"
-            " WHERE key = ?", (state, why[:2_000], time.time(), key),
+            "UPDATE target SET state = ?, why = ?, began = 0, seconds = CASE WHEN began > 0 THEN ? - began ELSE seconds"
+            " END WHERE key = ?", (state, why[:2_000], time.time(), key),
         )  # fmt: skip
         return self.get(key)
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import posixpath
 import shutil
 import stat
 import tarfile
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from redline_agent.errors import RedlineError, UsageError, WorkspaceError
 TREE_BYTES_MAX = 1 << 30
 """Files of one commit that a worker is given, before they are compressed."""
 FILES_MAX = 200_000
+DEPTH_MAX = 200
 WHO = b"Redline <redline@localhost>"
 
 
 class Tree:
-    """One commit of a repository."""
+    """One commit of a repository: the one that is checked out, unless another is named."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, commit: str = "") -> None:
         try:
             from dulwich.repo import Repo
         except ImportError as error:
@@ -37,7 +39,7 @@ class Tree:
         self.folder = folder
         try:
             self._repo: Any = Repo(str(folder))
-            self.commit = self._repo.head().decode()
+            self.commit = commit or self._repo.head().decode()
             self._root = self._read(self.commit.encode()).tree
         except Exception as error:
             raise UsageError(
@@ -54,15 +56,27 @@ class Tree:
         self._repo.close()
 
     def entries(self) -> Iterator[tuple[str, int, bytes]]:
-        """Yield the path, mode and id of every file and link; submodules are left out."""
+        """Yield the path, mode and id of every file and link; submodules are left out.
+
+        Raises WorkspaceError for a tree that no git would check out: it may be meant to lead out of its folder.
+        """
+        waiting: list[tuple[bytes, bytes, int]] = [(b"", self._root, 0)]
         count = 0
-        for entry in self._repo.object_store.iter_tree_contents(self._root):
-            path = entry.path.decode("utf-8", "surrogateescape")
-            if stat.S_ISREG(entry.mode) or stat.S_ISLNK(entry.mode):
+        while waiting:
+            above, ident, depth = waiting.pop()
+            seen: set[bytes] = set()
+            for name, mode, sha in self._read(ident).iteritems(name_order=True):
+                odd = b"/" in name or name in (b"", b".", b"..") or name.lower() == b".git" or name in seen
+                if odd or depth > DEPTH_MAX:
+                    raise WorkspaceError(f"{self.folder} has a file with a name that cannot be: {above + name!r}.")
+                seen.add(name)
                 count += 1
                 if count > FILES_MAX:
                     raise WorkspaceError(f"{self.folder} has more than {FILES_MAX:,} files.")
-                yield path, entry.mode, entry.sha
+                if stat.S_ISDIR(mode):
+                    waiting.append((above + name + b"/", sha, depth + 1))
+                elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+                    yield (above + name).decode("utf-8", "surrogateescape"), mode, sha
 
     def files(self) -> list[str]:
         """Return the paths of regular files whose names are text."""
@@ -92,15 +106,26 @@ class Tree:
                 archive.addfile(info, io.BytesIO(data))
         beside.replace(into)
 
-    def write_branch(self, branch: str, changes: Mapping[str, tuple[bytes, int] | None], message: str) -> str:
+    def write_branch(
+        self, branch: str, changes: Mapping[str, tuple[bytes, int] | None], message: str, ours: str = ""
+    ) -> str:
         """Commit changed files (None: deleted) on this commit, as a branch; returns the new commit.
 
-        A branch of that name is replaced only when it is one that Redline made on the same commit. Raises UsageError.
+        A branch of that name is replaced only when it still is the commit that was written before (`ours`). Raises
+        UsageError.
         """
+        try:
+            return self._write_branch(branch, changes, message, ours)
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"The branch {branch} of {self.folder} cannot be written: {error}.") from error
+
+    def _write_branch(
+        self, branch: str, changes: Mapping[str, tuple[bytes, int] | None], message: str, ours: str
+    ) -> str:
         from dulwich.objects import Blob, Commit
 
         name = b"refs/heads/" + branch.encode()
-        before = self._ours(name)
+        before = self._free(name, ours.encode())
         commit: Any = Commit()
         blobs = {
             path.encode("utf-8", "surrogateescape"): change and (Blob.from_string(change[0]), change[1])
@@ -123,14 +148,15 @@ class Tree:
             raise UsageError(f"The branch {branch} of {self.folder} was changed meanwhile.", hint="Start again.")
         return commit.id.decode()
 
-    def _ours(self, name: bytes) -> bytes | None:
+    def _free(self, name: bytes, ours: bytes) -> bytes | None:
         """The commit that a branch has, None when there is none; raises UsageError for one that is not Redline's."""
         if name not in self._repo.refs:
             return None
         ident: bytes = self._repo.refs[name]
-        commit = self._read(ident)
-        checked_out = self._repo.refs.get_symrefs().get(b"HEAD") == name
-        if commit.author != WHO or commit.parents != [self.commit.encode()] or checked_out:
+        heads = [self._repo.refs.get_symrefs().get(b"HEAD", b"")]
+        others = Path(os.fsdecode(self._repo.commondir())).glob("worktrees/*/HEAD")
+        heads += (head.read_bytes().removeprefix(b"ref: ").strip() for head in others)
+        if ident != ours or name in heads:
             raise UsageError(
                 f"{self.folder} has a branch {name.decode().removeprefix('refs/heads/')} already.",
                 hint="Name another one with `branch`, or delete it.",
@@ -174,9 +200,9 @@ class Tree:
 
 
 @contextmanager
-def opened(folder: Path) -> Generator[Tree]:
+def opened(folder: Path, commit: str = "") -> Generator[Tree]:
     """A repository's commit, closed afterwards."""
-    tree = Tree(folder)
+    tree = Tree(folder, commit)
     try:
         yield tree
     finally:
@@ -184,29 +210,53 @@ def opened(folder: Path) -> Generator[Tree]:
 
 
 def unpack(archive: Path, into: Path) -> None:
-    """Lay an archive's files out as a folder, whole or not at all; links out of it and odd names are left out."""
+    """Lay an archive's files out as a folder, whole or not at all.
+
+    Files come first and links last, so that nothing is ever written through a link; a link that leads out is left out.
+    """
     into.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = Path(tempfile.mkdtemp(prefix="laying-", dir=into.parent))
     try:
         with tarfile.open(archive) as files:
-            size = 0
-            for member in files:
-                size += member.size
-                if size > TREE_BYTES_MAX:
-                    raise WorkspaceError(f"The archive has more than {TREE_BYTES_MAX:,} bytes.")
-                try:
-                    files.extract(member, made, filter="data")
-                except (tarfile.FilterError, UnicodeError):
-                    continue
+            _lay_out(files, made)
         try:
             made.rename(into)
         except OSError:
             if not into.is_dir():
                 raise
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, tarfile.TarError, UnicodeError) as error:
         raise RedlineError(f"The files of a target cannot be laid out: {error}.") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _lay_out(files: tarfile.TarFile, made: Path) -> None:
+    size = 0
+    links: list[tuple[Path, str]] = []
+    for member in files:
+        parts = member.name.split("/")
+        if any(part in ("", ".", "..") or part.lower() == ".git" for part in parts):
+            raise WorkspaceError(f"The archive has a file with a name that cannot be: {member.name!r}.")
+        place = made.joinpath(*parts)
+        if member.issym():
+            leads = posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname))
+            if not member.linkname.startswith("/") and leads.split("/")[0] != "..":
+                links.append((place, member.linkname))
+            continue
+        data = files.extractfile(member)
+        if data is None:
+            continue
+        size += member.size
+        if size > TREE_BYTES_MAX:
+            raise WorkspaceError(f"The archive has more than {TREE_BYTES_MAX:,} bytes.")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        mode = 0o755 if member.mode & 0o100 else 0o644
+        with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            shutil.copyfileobj(data, file)
+    for place, to in links:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            place.symlink_to(to)
 
 
 def needs_scale() -> UsageError:

@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import threading
+from pathlib import Path
 from typing import Any
 
 from redline_agent.errors import RedlineError, UsageError
@@ -64,8 +65,10 @@ def main() -> None:
         os._exit(0)  # whoever started this has gone
 
     threading.Thread(target=watch, daemon=True).start()
+    from redline_agent.jobs import carrying
     from redline_agent.jobs.certificates import security
 
+    carrying.PLACE["folder"] = Path(given["folder"])
     own = security(given["ca"], *given["keys"])
     asyncio.run(work(given["scheduler"], own, int(given["threads"]), host="127.0.0.1", folder=given["folder"]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from redline_agent.messages import Message, Reply, Usage
 
@@ -79,6 +79,15 @@ class ReplyDone:
 
 
 Piece = TextPiece | ReplyDone
+
+
+@runtime_checkable
+class Gated(Protocol):
+    """A model whose requests wait for somebody's leave."""
+
+    async def admit(self, request: Request) -> float:
+        """Wait until a request may be sent; returns the seconds waited, not the run's own. Raises LimitReached."""
+        ...
 
 
 class Model(Protocol):
