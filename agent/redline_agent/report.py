@@ -130,7 +130,7 @@ def _proposal(proposal: Proposal) -> list[str]:
         for hunk in review.hunks:
             badge = f" <span class=bad>{_text(hunk.badge)}</span>" if hunk.badge else ""
             parts.append(
-                f"<div class=meta>{hunk.id}, line {hunk.start + 1}, {hunk.state}: {_text(hunk.reason)}{badge}</div>"
+                f"<div class=meta>{_text(f'{hunk.id}, line {hunk.start + 1}, {hunk.state}: {hunk.reason}')}{badge}</div>"
             )
             lines = [f"<span class=del>-{_text(line)}</span>" for line in _bare(hunk.old)]
             lines += [f"<span class=add>+{_text(line)}</span>" for line in _bare(hunk.new)]
