@@ -129,9 +129,8 @@ def _proposal(proposal: Proposal) -> list[str]:
         parts.append(f"<h3>{_text(review.path)}</h3>")
         for hunk in review.hunks:
             badge = f" <span class=bad>{_text(hunk.badge)}</span>" if hunk.badge else ""
-            parts.append(
-                f"<div class=meta>{_text(f'{hunk.id}, line {hunk.start + 1}, {hunk.state}: {hunk.reason}')}{badge}</div>"
-            )
+            where = f"{hunk.id}, line {hunk.start + 1}, {hunk.state}: {hunk.reason}"
+            parts.append(f"<div class=meta>{_text(where)}{badge}</div>")
             lines = [f"<span class=del>-{_text(line)}</span>" for line in _bare(hunk.old)]
             lines += [f"<span class=add>+{_text(line)}</span>" for line in _bare(hunk.new)]
             parts.append(f"<pre>{''.join(lines)}</pre>")
