@@ -1,5 +1,6 @@
 """Background runs: they outlive their editor, and every editor and terminal of the user reaches them."""
 
+import asyncio
 import json
 import os
 import signal
@@ -197,3 +198,24 @@ def test_a_directive_that_came_with_the_file_is_not_run_in_the_background(place)
 def test_a_run_that_cannot_start_says_so(place):
     out = redline(place, "run", "x", "--background", "--model", "nonsense:x", code=2)
     assert out == ""
+
+
+def test_a_question_that_nobody_answers_is_a_no(monkeypatch):
+    from types import SimpleNamespace
+
+    from redline_agent.jobs import background
+    from redline_agent.limits import Limits, Meter
+    from redline_agent.safety.approvals import ANSWERS, Question
+
+    monkeypatch.setattr(background, "ANSWER_S_MAX", 0.05)
+    meter = Meter(Limits())
+    began_s = meter.started_s
+    job = background.Job(SimpleNamespace(), SimpleNamespace(state="running", meter=meter))
+
+    async def ask():
+        assert await job._leave(Question("run", "read it", "why", ANSWERS)) == "deny"
+        assert await job._words("which?") is None
+
+    asyncio.run(ask())
+    assert job.waiting == {}
+    assert meter.started_s - began_s >= 0.1  # the time is not the run's
