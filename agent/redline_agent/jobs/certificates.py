@@ -90,6 +90,9 @@ def from_files(authority: str, certificate: str, key: str) -> Any:
             "A scheduler on another machine needs mutual TLS.",
             hint="Give --tls-ca, --tls-cert and --tls-key (`redline scheduler --new-keys FOLDER` makes them).",
         )
+    missing = next((each for each in (authority, certificate, key) if not Path(each).is_file()), "")
+    if missing:
+        raise UsageError(f"There is no TLS file {missing}.")
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=authority)
         context.load_cert_chain(certificate, key)
