@@ -51,7 +51,6 @@ def alive(client):
         ("redline.run", {"instruction": "  "}, "instruction is empty"),
         ("redline.run", {"instruction": 3}, "valid string"),
         ("redline.run", {"instruction": "x", "colour": "red"}, "colour: Extra inputs are not permitted"),
-        ("redline.run", {"instruction": "x", "background": True}, "not in this version"),
         ("redline.run", {"instruction": "x", "uri": "untitled:Untitled-1"}, "Save it to a file first"),
         ("redline.run", {"instruction": "x", "uri": "vscode-notebook-cell:/a.ipynb#1"}, "Redline works on files"),
         (
