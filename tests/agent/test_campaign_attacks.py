@@ -272,6 +272,17 @@ def test_a_slow_worker_is_fenced_off_and_holds_no_money(coordinator):
     assert "could pass" in ask(quick, do="ask", boundUsd=0.5)["refused"]
 
 
+def test_a_worker_that_leaves_a_target_for_another_one_holds_nothing_of_it(coordinator):
+    made, (one, two) = coordinator
+    visit = made.visit()
+    ask(visit, do="begin", target=one.target.key)
+    ask(visit, do="ask", boundUsd=0.4)
+    ask(visit, do="begin", target=two.target.key)
+    assert made.budget.spent_usd == 0.4
+    assert ask(visit, do="ask", boundUsd=0.6) == {"waitS": 0.0, "again": False, "refused": ""}
+    assert made.store.get(one.target.key).cost_usd == 0.4
+
+
 def test_a_campaign_without_workers_ends(repository, monkeypatch):
     monkeypatch.setattr(engines, "RESPAWNS_MAX", 0)
     monkeypatch.setattr(engines, "DESERTED_S_MAX", 2.0)

@@ -109,6 +109,8 @@ class Visit:
 
     def _begin(self, key: str) -> dict[str, Any]:
         to = self.to
+        self.over()  # the target before, where it was left in the middle
+        self.key = ""
         row = to.store.get(key)
         if row is None or row.state in ENDED:
             return {"skip": row.state if row else "there is no such target"}
