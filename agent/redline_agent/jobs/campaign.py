@@ -59,12 +59,6 @@ def folder_of(ident: str) -> Path:
     return state_dir() / "campaigns" / ident
 
 
-def campaigns() -> list[str]:
-    """Return the names of campaigns that have a state here, the newest last."""
-    found = [path.parent for path in (state_dir() / "campaigns").glob("*/targets.sqlite")]
-    return [path.name for path in sorted(found, key=lambda each: each.stat().st_mtime)]
-
-
 @dataclass(slots=True)
 class Campaign:
     """One campaign over repositories, which are paths from `base`."""
@@ -86,6 +80,7 @@ class Campaign:
 
     def __post_init__(self) -> None:
         self.model = self.plan.model or default_model()
+        self.plan = self.plan.model_copy(update={"model": self.model})  # targets are known by what they were done with
 
     @property
     def folder(self) -> Path:
