@@ -139,6 +139,7 @@ class Following:
 
     async def _follow(self, followed: Followed) -> None:
         after, showing = 0, False
+        last: dict[str, Any] = followed.said
         if await self._client.create_progress(followed.token):
             showing = True
             title = f"Redline (background): {one_line(followed.said['instruction'], 60)}"
@@ -147,32 +148,34 @@ class Following:
             while True:
                 said = await live.talk(followed.path, {"do": "watch", "after": after})
                 if said is None or "next" not in said:
-                    followed.said = {**followed.said, "state": "interrupted", "outcome": "interrupted", "pending": []}
+                    last = {**followed.said, "state": "interrupted", "outcome": "interrupted", "pending": []}
                     break
-                followed.said, after = said, said["next"]
+                last, after = said, said["next"]
+                if not said["outcome"]:  # its end shows when its proposal is in the list
+                    followed.said = said
                 if showing and said["notes"]:
                     self._client.progress(followed.token, lsp.WorkDoneProgressReport(message=said["notes"][-1][1]))
-                self._ask(followed)
+                self._ask(followed, said)
                 if said["over"]:
                     break
         finally:
             for task in followed.asked.values():
                 task.cancel()
             if showing:
-                self._client.progress(followed.token, lsp.WorkDoneProgressEnd(message=str(followed.said["state"])))
-        self._tell(followed)
+                self._client.progress(followed.token, lsp.WorkDoneProgressEnd(message=str(last["state"])))
+        self._tell(followed, last)
 
-    def _tell(self, followed: Followed) -> None:
-        """Say how it ended, and bring what it proposes into the list."""
-        said = followed.said
+    def _tell(self, followed: Followed, said: dict[str, Any]) -> None:
+        """Bring what it proposes into the list, and say how it ended."""
         outcome = str(said["outcome"])
         try:
             state, known = self._ended(followed.root, followed.run)
             if outcome == "interrupted" and known not in ("running", "interrupted"):  # its last words were not heard
                 outcome = known
-                followed.said = said = {**said, "state": known, "outcome": known}
+                said = {**said, "state": known, "outcome": known}
         except RedlineError as error:
             state = f"its proposal cannot be read: {error}"
+        followed.said = said
         words = one_line(str(said["answer"] or said["instruction"]), 300)
         if outcome == "interrupted":
             words = f"It was cut off. Go on with redline.resume ({said['sessionId']})."
@@ -184,9 +187,9 @@ class Following:
 
     # ---- questions
 
-    def _ask(self, followed: Followed) -> None:
+    def _ask(self, followed: Followed, said: dict[str, Any]) -> None:
         """Put new questions to the person here; one that was answered elsewhere is taken back."""
-        pending = {str(each["requestId"]): each for each in followed.said["pending"]}
+        pending = {str(each["requestId"]): each for each in said["pending"]}
         for ident in [ident for ident in followed.asked if ident not in pending]:
             followed.asked.pop(ident).cancel()
         for ident, each in pending.items():

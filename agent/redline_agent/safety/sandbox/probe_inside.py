@@ -6,7 +6,6 @@ CONFIG is JSON: `secret` (a file that may not be read), `outside` (a folder that
 writable).
 """
 
-# ruff: noqa: PTH, T201
 # ruff: noqa: PTH118, PTH123, T201
 from __future__ import annotations
 
