@@ -8,7 +8,8 @@ from redline_agent import live
 from redline_agent.errors import RedlineError, ReviewError
 from redline_agent.session import Workspace
 from redline_agent.workspace.applying import Write, accepted, write_files
-from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Proposal
+from redline_agent.workspace.filereview import OPEN, FileReview
+from redline_agent.workspace.proposal import FileOperation, Proposal
 from redline_agent.workspace.textfile import decode
 
 

@@ -16,7 +16,8 @@ from redline_agent.journal import Journal
 from redline_agent.safety.paths import Resolver
 from redline_agent.text import split_lines
 from redline_agent.workspace.applying import Write, accepted, sweep, write_files
-from redline_agent.workspace.proposal import FileOperation, FileReview, Hunk, Proposal
+from redline_agent.workspace.filereview import FileReview, Hunk
+from redline_agent.workspace.proposal import FileOperation, Proposal
 from redline_agent.workspace.stored import load
 
 _EVENTS = ("proposed", "accepting", "decided")

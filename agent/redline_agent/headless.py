@@ -27,8 +27,9 @@ from redline_agent.safety.keeper import Keeper
 from redline_agent.session import Run, Workspace, journal_path
 from redline_agent.terminal import ask, asker, words_from
 from redline_agent.text import escape_hidden, one_line, plural
+from redline_agent.workspace.filereview import OPEN, Hunk
 from redline_agent.workspace.overlay import Overlay
-from redline_agent.workspace.proposal import OPEN, FileOperation, Hunk, Proposal
+from redline_agent.workspace.proposal import FileOperation, Proposal
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_LIMIT, EXIT_CANCELLED = 0, 1, 2, 3, 130
 _EXITS = {"proposed": EXIT_OK, "answered": EXIT_OK, "limit": EXIT_LIMIT, "cancelled": EXIT_CANCELLED}

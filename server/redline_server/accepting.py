@@ -16,7 +16,8 @@ from lsprotocol import types as lsp
 from redline_agent.errors import RedlineError, StaleFile
 from redline_agent.text import plural, split_lines
 from redline_agent.workspace.applying import Write, accepted, move_file, write_files
-from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk, fits
+from redline_agent.workspace.filereview import OPEN, FileReview, Hunk, fits
+from redline_agent.workspace.proposal import FileOperation
 
 from redline_server import convert
 from redline_server.client import Client

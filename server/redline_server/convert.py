@@ -9,8 +9,9 @@ from typing import Any
 from lsprotocol import types as lsp
 from pygls.uris import from_fs_path, to_fs_path
 from redline_agent.text import escape_hidden, markdown_plain, one_line, split_lines
+from redline_agent.workspace.filereview import FileReview, Hunk
 from redline_agent.workspace.hunks import changes
-from redline_agent.workspace.proposal import FileOperation, FileReview, Hunk, ProofItem, Proposal
+from redline_agent.workspace.proposal import FileOperation, ProofItem, Proposal
 
 from redline_server.positions import Encoding, position
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from redline_agent.errors import RedlineError
 from redline_agent.text import one_line
-from redline_agent.workspace.proposal import ACCEPTED, OPEN, FileOperation, Hunk
+from redline_agent.workspace.filereview import OPEN, Hunk
+from redline_agent.workspace.proposal import ACCEPTED, FileOperation
 
 from redline_server.review import Entry
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from redline_agent.text import split_lines
 
 from redline_server.positions import Encoding, place
+from redline_server.trail import Trail, whole, within
 
 DIRECTIVE = re.compile(
     r"^\s*(?:#+|//+|--+|;+|%+|/\*+|<!--|\"|\*)\s*redline:\s*(?P<text>\S.*?)\s*(?:\*/|-->)?\s*$", re.IGNORECASE
@@ -41,6 +42,7 @@ class Document:
     lines: list[str]
     language: str = ""
     brought: set[str] = field(default_factory=set[str])
+    trail: Trail = field(default_factory=Trail)
     _text: str | None = None
 
     @property
@@ -55,6 +57,7 @@ class Document:
         for edit in edits:
             if edit.range is None:
                 self.lines = split_lines(edit.text)
+                self.trail.add(None)
             else:
                 self._splice(edit.range, edit.text, encoding)
             if len(edit.text) > 1:  # what is typed comes a character at a time
@@ -67,10 +70,17 @@ class Document:
         first, start = place(lines, where[0], where[1], encoding)
         last, end = place(lines, where[2], where[3], encoding)
         last, end = max((last, end), (first, start))
+        mended = first > 0 and lines[first - 1].endswith("\r")
+        if not start and not end and not mended and (not text or text.endswith("\n")):
+            new, last = split_lines(text), min(last, len(lines))
+            lines[first:last] = new
+            self.trail.add(whole(first, last, new))
+            return
+        at_end = _at_end(lines, first, start) and _at_end(lines, last, end) and (not text or text[0] in "\r\n")
         head = lines[first][:start] if first < len(lines) else ""
         tail = lines[last][end:] if last < len(lines) else ""
         # "\r" and "\n" that come to stand together become one line end.
-        if not head and first > 0 and lines[first - 1].endswith("\r"):
+        if not head and mended:
             first -= 1
             head = lines[first]
         stop = last + 1
@@ -81,7 +91,9 @@ class Document:
         if joined.endswith("\r") and stop < len(lines):
             joined += lines[stop]
             stop += 1
-        lines[first:stop] = split_lines(joined)
+        before, after = lines[first:stop], split_lines(joined)
+        lines[first:stop] = after
+        self.trail.add(within(first, before, after, at_end=at_end))
 
     def directives(self) -> list[tuple[int, str]]:
         """Each directive's line (from 0) and instruction."""
@@ -103,6 +115,10 @@ class Document:
         except OSError:
             return
         self.note_brought([line for line in touched if line.rstrip("\r\n") in saved])
+
+
+def _at_end(lines: Sequence[str], line: int, column: int) -> bool:
+    return line < len(lines) and column == len(lines[line].rstrip("\r\n")) < len(lines[line])
 
 
 def directive_in(line: str) -> re.Match[str] | None:

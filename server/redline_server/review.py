@@ -8,10 +8,11 @@ from pathlib import Path
 
 from redline_agent.errors import RedlineError, ReviewError
 from redline_agent.safety.paths import Resolver
-from redline_agent.workspace.proposal import OPEN, FileOperation, FileReview, Hunk, Proposal
+from redline_agent.workspace.filereview import OPEN, FileReview, Hunk
+from redline_agent.workspace.proposal import FileOperation, Proposal
 from redline_agent.workspace.textfile import decode
 
-from redline_server.documents import Documents
+from redline_server.documents import Document, Documents
 
 ENTRIES_MAX = 50
 OVERLAPS_SHOWN = 3
@@ -20,11 +21,14 @@ SHOWN = frozenset({"pending", "applying", "unconfirmed", "conflicted", "stale"})
 
 @dataclass(slots=True)
 class Entry:
-    """One proposal over one folder; `disk` remembers what each unopened file looked like."""
+    """One proposal over one folder; `disk` remembers what each unopened file looked like, `seen` how much of an open
+    one's changes its hunks have followed.
+    """
 
     proposal: Proposal
     resolver: Resolver
     disk: dict[str, tuple[int, int] | None] = field(default_factory=dict[str, "tuple[int, int] | None"])
+    seen: dict[str, tuple[Document, int]] = field(default_factory=dict[str, "tuple[Document, int]"])
 
     @property
     def root(self) -> Path:
@@ -86,7 +90,10 @@ class Reviews:
         document = self._documents.at(entry.path(review.path))
         if document is not None:
             entry.disk.pop(review.path, None)
-            return _unstale(review) | review.follow(document.text)
+            known, count = entry.seen.get(review.path, (None, 0))
+            entry.seen[review.path] = (document, document.trail.count)
+            steps = document.trail.since(count) if known is document else ()
+            return _unstale(review) | review.follow(document.text, steps)
         seen = _signature(entry.path(review.path))
         if review.path in entry.disk and entry.disk[review.path] == seen:
             return False
@@ -196,7 +203,7 @@ def _stale(review: FileReview) -> bool:
     changed = False
     for hunk in review.hunks:
         if hunk.state in OPEN:
-            hunk.before_stale, hunk.state = hunk.state, "stale"
+            hunk.before, hunk.state = hunk.state, "stale"
             changed = True
     return changed
 
@@ -205,6 +212,6 @@ def _unstale(review: FileReview) -> bool:
     changed = False
     for hunk in review.hunks:
         if hunk.state == "stale":
-            hunk.state = hunk.before_stale
+            hunk.state = hunk.before
             changed = True
     return changed

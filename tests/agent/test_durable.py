@@ -8,9 +8,9 @@ from redline_agent import deciding
 from redline_agent.deciding import pending_proposals
 from redline_agent.errors import ReviewError
 from redline_agent.workspace import applying
+from redline_agent.workspace.filereview import FileReview, Hunk
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.lease import lease_of, leased
-from redline_agent.workspace.proposal import FileReview, Hunk
 from redline_agent.workspace.textfile import TextFile
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked to be killed")

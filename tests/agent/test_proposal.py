@@ -3,8 +3,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 from redline_agent.text import split_lines
+from redline_agent.workspace.filereview import FileReview, Hunk
 from redline_agent.workspace.hunks import Origin, changes
-from redline_agent.workspace.proposal import FileReview, Hunk, ProofItem, Proposal
+from redline_agent.workspace.proposal import ProofItem, Proposal
 from redline_agent.workspace.stored import dump, load
 from redline_agent.workspace.textfile import TextFile
 

@@ -13,7 +13,8 @@ from redline_agent.jobs.store import Row
 from redline_agent.jobs.trees import Tree
 from redline_agent.journal import Journal
 from redline_agent.text import split_lines
-from redline_agent.workspace.proposal import FileOperation, Hunk, Proposal
+from redline_agent.workspace.filereview import Hunk
+from redline_agent.workspace.proposal import FileOperation, Proposal
 
 
 @dataclass(slots=True)

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from redline_agent.workspace.proposal import FileOperation, Hunk, Proposal
+from redline_agent.workspace.filereview import Hunk
+from redline_agent.workspace.proposal import FileOperation, Proposal
 
 LINKS_MAX = 50
 _WORD = re.compile(r"[^\W\d]\w+")

@@ -12,9 +12,10 @@ from redline_agent.safety.gate import badge
 from redline_agent.safety.rules import Rules
 from redline_agent.text import split_lines
 from redline_agent.workspace.dependencies import link
+from redline_agent.workspace.filereview import FileReview, Hunk
 from redline_agent.workspace.hunks import Blame, Change, Origin, changes
 from redline_agent.workspace.overlay import Overlay, Touched
-from redline_agent.workspace.proposal import FileOperation, FileReview, Hunk, ProofItem, Proposal
+from redline_agent.workspace.proposal import FileOperation, ProofItem, Proposal
 
 GROUPED = frozenset({"rename_symbol"})
 """Tools whose edits stand or fall together: the uses depend on the definition's hunk."""

@@ -11,9 +11,10 @@ from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.requests import Access, text_digest
 from redline_agent.text import split_lines
 from redline_agent.workspace.dependencies import link
+from redline_agent.workspace.filereview import FileReview, Hunk
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.overlay import Overlay
-from redline_agent.workspace.proposal import FileReview, Hunk, Proposal
+from redline_agent.workspace.proposal import Proposal
 
 AGAIN = frozenset({"pending", "conflicted", "stale", "rejected", "undone"})
 """States in which a hunk can be sent back."""

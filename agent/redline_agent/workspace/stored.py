@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from redline_agent.workspace.filereview import FileReview, Hunk
 from redline_agent.workspace.hunks import Origin
-from redline_agent.workspace.proposal import FileOperation, FileReview, Hunk, ProofItem, Proposal
+from redline_agent.workspace.proposal import FileOperation, ProofItem, Proposal
 from redline_agent.workspace.textfile import TextFile
 
 
@@ -96,7 +97,7 @@ def _dump_hunk(hunk: Hunk) -> dict[str, Any]:
         "origin": _dump_origin(hunk.origin),
         "depends_on": hunk.depends_on,
         "badge": hunk.badge,
-        "state": hunk.before_stale if hunk.state == "stale" else hunk.state,
+        "state": hunk.before if hunk.state == "stale" else hunk.state,
     }
 
 

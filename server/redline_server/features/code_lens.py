@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types as lsp
 from redline_agent.text import one_line
-from redline_agent.workspace.proposal import Hunk
+from redline_agent.workspace.filereview import Hunk
 
 from redline_server import convert
 from redline_server.features.code_action import directive_run
