@@ -18,6 +18,7 @@ from redline_agent.text import plural, split_lines
 from redline_agent.workspace.applying import Write, accepted, move_file, write_files
 from redline_agent.workspace.filereview import OPEN, FileReview, Hunk, fits
 from redline_agent.workspace.proposal import FileOperation
+from redline_agent.workspace.textfile import decode
 
 from redline_server import convert
 from redline_server.client import Client
@@ -203,17 +204,12 @@ class Acceptor:
     async def _operation(self, entry: Entry, op: FileOperation) -> None:
         op.state = "applying"
         self._touched(entry)
-        able = {
-            "create": self._client.able.create and not (op.file and op.file.executable),  # a client sets no mode bits
-            "delete": self._client.able.delete,
-            "rename": self._client.able.rename,
-        }
         try:
             self._check(entry, op)
             entry.resolver.place(op.path)
             if op.new_path:
                 entry.resolver.place(op.new_path)
-            if self._client.able.apply_edit and self._client.able.document_changes and able[op.kind]:
+            if self._by_editor(op):
                 await self._by_client(entry, op)
             else:
                 self._operation_on_disk(entry, op)
@@ -224,6 +220,15 @@ class Acceptor:
         if op.kind == "rename" and op.state == "accepted":
             entry.proposal.renamed(op)
         self._touched(entry)
+
+    def _by_editor(self, op: FileOperation) -> bool:
+        """Whether the editor carries a file operation out."""
+        able = {
+            "create": self._client.able.create and _is_plain(op),
+            "delete": self._client.able.delete,
+            "rename": self._client.able.rename,
+        }
+        return self._client.able.apply_edit and self._client.able.document_changes and able[op.kind]
 
     def _check(self, entry: Entry, op: FileOperation) -> None:
         """Raise StaleFile when a file operation must not be carried out: the user made or changed something there."""
@@ -236,9 +241,12 @@ class Acceptor:
             return
         if data is None:
             raise StaleFile(f"{here.name} is gone.")
-        changed = document.text != op.file.text if document else data != op.file.encode()
-        if op.kind == "delete" and changed:
+        here_too = document is None or document.text == op.file.text
+        if op.kind == "delete" and not (here_too and data == op.file.encode()):
             raise StaleFile(f"{op.path} has changed since, so it is not deleted.", hint="Ask again, or reject this.")
+        unsaved = document is not None and document.text != decode(data, op.path).text
+        if op.kind == "rename" and unsaved and not self._by_editor(op):
+            raise StaleFile(f"{op.path} has unsaved changes, so it is not renamed.", hint="Save it, and accept again.")
 
     async def revert_operation(self, entry: Entry, op: FileOperation) -> None:
         """Take an accepted file operation back by its opposite, where nothing has changed since."""
@@ -301,9 +309,24 @@ class Acceptor:
             case "rename":
                 return not here.exists() and entry.path(op.new_path).exists()
 
+    def look_again(self) -> None:
+        """Say of file operations that were not confirmed whether they have been carried out by now."""
+        for entry in self._reviews.entries.values():
+            for op in entry.proposal.operations:
+                if op.state == "unconfirmed" and self._operation_done(entry, op):
+                    op.state = "accepted"
+                    if op.kind == "rename":
+                        entry.proposal.renamed(op)
+                    self._touched(entry)
+
     def _touched(self, entry: Entry) -> None:
         entry.proposal.revision += 1
         self._changed(entry)
+
+
+def _is_plain(op: FileOperation) -> bool:
+    """Whether a new file is what an editor makes of a text: it sets no mode bits, and writes UTF-8."""
+    return op.file is None or not (op.file.executable or op.file.bom or op.file.encoding not in ("utf-8", "ascii"))
 
 
 def _still_open(entry: Entry, path: str, ids: list[str]) -> list[str]:
@@ -323,6 +346,8 @@ def _bytes_now(entry: Entry, path: str) -> bytes | None:
 
 def revertable(review: FileReview, hunk: Hunk) -> bool:
     """Whether an accepted hunk's text is still as it was accepted (a deletion's lines are still gone)."""
+    if hunk.adrift is not None:
+        return False
     lines = split_lines(review.file.text)
     if not fits(hunk.old, hunk.start, hunk.end, lines):
         return False

@@ -187,6 +187,7 @@ class RedlineServer(LanguageServer):
 
     def refresh_reviews(self, path: Path | None = None) -> None:
         """Bring the proposals to the text of now, and show what changed."""
+        self.acceptor.look_again()
         for entry in self.reviews.refresh(path):
             if entry.proposal.tokens:  # an echo that came late
                 self.runs.workspace(entry.root).ended(entry.proposal, ("accepted",))

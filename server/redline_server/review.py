@@ -166,6 +166,8 @@ class Reviews:
         for ident in wanted:
             if ident not in by_id:
                 raise ReviewError(f"The proposal of {run} has no hunk {ident!r}.")
+            if to_accept:
+                _once_more(proposal, by_id[ident])
             _check_state(proposal.state_of(by_id[ident]), ident, to_accept=to_accept)
         return [by_id[ident] for ident in dict.fromkeys(wanted)]
 
@@ -178,6 +180,14 @@ _WHY = {
     "applying": "it is being applied",
     "unconfirmed": "it was sent to the editor, which has not confirmed it",
 }
+
+
+def _once_more(proposal: Proposal, item: Hunk | FileOperation) -> None:
+    """Let what was sent and never seen to come be sent again; should it come yet, it is known."""
+    if item.state == "unconfirmed" and isinstance(item, Hunk):
+        proposal.files[item.path].not_applied([item.id])
+    elif item.state == "unconfirmed":
+        item.state = "pending"
 
 
 def _check_state(state: str, ident: str, *, to_accept: bool) -> None:

@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from redline_agent.errors import ToolError
+from redline_agent.proof.wire import as_list, as_object, message_from
 
 START_S_MAX = 20.0
-MESSAGE_BYTES_MAX = 32 * 2**20
-_HEADERS_MAX = 20
 SETTLE_S = 0.3
 """A server that only pushes may push twice for one version; what it said last within so long counts."""
+UNVERSIONED_SETTLE_S = 1.0
+"""The same for a server that names no versions: it must have said nothing more for so long."""
 PROBE_AFTER_S = 1.0
 """How long a server that has a probe in the catalogue is waited for before it is shown that."""
 Freshness = Literal["current", "timed-out", "unavailable"]
@@ -119,7 +120,11 @@ class Child:
         """Shake hands; raises ToolError when it does not answer in time."""
         uri = self._root.as_uri()
         capabilities = {
-            "workspace": {"configuration": True, "workspaceFolders": True},
+            "workspace": {
+                "configuration": True,
+                "workspaceFolders": True,
+                "didChangeWatchedFiles": {"dynamicRegistration": True},
+            },
             "textDocument": {
                 "synchronization": {"didSave": False},
                 "publishDiagnostics": {"versionSupport": True},
@@ -202,7 +207,9 @@ class Child:
             return await self._push(uri, self._open[uri])
         with suppress(TimeoutError):
             async with asyncio.timeout(PROBE_AFTER_S):
-                return await self._push(uri, self._open[uri])
+                found = await self._push(uri, self._open[uri])
+                if self._pushed[uri][0] is not None:
+                    return found
         path, text, language = self._shown[uri]
         whole = text if text.endswith("\n") or not text else text + "\n"
         self.show(path, whole + self._probe + "\n", language)
@@ -219,13 +226,23 @@ class Child:
     async def _push(self, uri: str, version: int) -> list[Any]:
         while True:
             said = self._pushed.get(uri)
-            if said is not None and said[0] in (version, None):
+            if said is not None and said[0] == version:
                 await asyncio.sleep(self._settle_s)
                 return self._pushed[uri][1]
+            if said is not None and said[0] is None:  # of which text it is, only its silence afterwards says
+                await asyncio.sleep(self._settle_s if self._probe else max(self._settle_s, UNVERSIONED_SETTLE_S))
+                if self._pushed[uri] is said:
+                    return said[1]
+                continue
             self._news.clear()
             if not self.alive:
                 raise ToolError(f"{self.name} has ended.")
             await self._news.wait()
+
+    def changed_on_disk(self, kinds: Mapping[str, int]) -> None:
+        """Tell it which files were saved, with the protocol's word for each."""
+        changes = [{"uri": self.uri(path), "type": kind} for path, kind in sorted(kinds.items())]
+        self.notify("workspace/didChangeWatchedFiles", {"changes": changes})
 
     def forget(self) -> None:
         """Close every text, so that the next overlay begins with the disk."""
@@ -276,7 +293,7 @@ class Child:
         stream = self.process.stdout
         assert stream is not None  # noqa: S101  it was started with pipes
         try:
-            while (message := await _message(stream)) is not None:
+            while (message := await message_from(stream)) is not None:
                 self._take(message)
         except (ValueError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
@@ -334,33 +351,6 @@ class Child:
         inside = {key.removeprefix(section + "."): value for key, value in self._settings.items()
                   if key.startswith(section + ".")}  # fmt: skip
         return _nested(inside) or None
-
-
-async def _message(stream: asyncio.StreamReader) -> dict[str, Any] | None:
-    """The next message; None at the end. Raises ValueError for what is none."""
-    length = 0
-    for _ in range(_HEADERS_MAX):
-        line = await stream.readline()
-        if not line:
-            return None
-        name, _, value = line.strip().partition(b":")
-        if name.lower() == b"content-length":
-            length = int(value)
-        if not line.strip():
-            break
-    if not 0 < length <= MESSAGE_BYTES_MAX:
-        raise ValueError("a message of no length, or too large")
-    return as_object(json.loads(await stream.readexactly(length)))
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return what came as a list, [] for what is none."""
-    return cast("list[Any]", value) if isinstance(value, list) else []
-
-
-def as_object(value: Any) -> dict[str, Any]:
-    """Return what came as an object, {} for what is none."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:

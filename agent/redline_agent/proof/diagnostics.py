@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from redline_agent.errors import RedlineError
 from redline_agent.proof.affected import FILES_MAX, direct
+from redline_agent.proof.beyond import Kind, introduced, kind
 from redline_agent.proof.child import Child, Diagnostic, Report
 from redline_agent.proof.servers import Known, Servers, found, started
 from redline_agent.safety.keeper import Keeper
@@ -24,7 +23,6 @@ FILE_S_MAX = 10.0
 FILES_CHECKED_MAX, IMPORTERS_MAX = 40, 10
 ERROR, WARNING = 1, 2
 _SHOWN_MAX = 5
-_DIGITS = re.compile(r"\d+")
 
 
 @dataclass(slots=True)
@@ -38,9 +36,13 @@ class Checking:
     wish: tuple[str, ...] = ()
     seconds: float = 60.0
 
-    async def prove(self, changed: Mapping[str, Touched]) -> list[ProofItem]:
-        """Return an item for each changed file that some server speaks of, and for each other one that it breaks."""
-        wanted = [(known, [path for path in changed if path.endswith(known.ends)])
+    async def prove(self, changed: Mapping[str, Touched], gone: Sequence[str] = ()) -> list[ProofItem]:
+        """Return an item for each changed file that some server speaks of, and for each other one that it breaks.
+
+        `gone` are files that are deleted or moved away: those that import them may be broken.
+        """
+        every = [*changed, *(path for path in gone if path not in changed)]
+        wanted = [(known, [path for path in every if path.endswith(known.ends)])
                   for known in found(self.overlay.resolver.root, self.wish)]  # fmt: skip
         more = await together(*(self._one(known, paths) for known, paths in wanted if paths))
         return [item for items in more for item in items]
@@ -60,19 +62,31 @@ class Checking:
         beside = [path for path in self.overlay.texts_above_disk() if path.endswith(known.ends)]
         olds, news = self._texts([*paths, *others, *beside])
         asked = [path for path in (*paths[:FILES_CHECKED_MAX], *others) if path in news]
+        was = {path: self._was(path) for path in asked}
         async with self.servers.lease(known, self.overlay, self.keeper) as child:
-            before = await _all(child, olds, [path for path in asked if path in olds], until_s)
+            before = await _all(child, olds, [was[path] for path in asked if was[path] in olds], until_s)
             if not self._moves_files():
                 after = await _all(child, news, asked, until_s)
             else:
                 child.forget()
                 after = await self._over_the_overlay(known, news, asked, until_s)
+            if any(report.freshness == "timed-out" for report in (*before.values(), *after.values())):
+                self.servers.give_up(known.name)
         items: list[ProofItem] = []
         for path in asked:
-            item = _item(known.name, path, before.get(path, Report("current")), after[path])
+            old = olds.get(was[path], "")
+            item = _item(known.name, path, before.get(was[path], Report("current")), after[path], old, news[path])
             if path not in others or not item.ok:
                 items.append(item)
+        if left := len(paths) - FILES_CHECKED_MAX:
+            why = f"{plural(left, 'more file')} not checked by {known.name}: it is asked about {FILES_CHECKED_MAX}"
+            items += [ProofItem("diagnostics", "unavailable", None, why)] if left > 0 else []
         return items
+
+    def _was(self, path: str) -> str:
+        """The path that a file had before the run."""
+        known = self.overlay.base_of(path) if path in self.overlay.touched else None
+        return known[0] if known else path
 
     def _moves_files(self) -> bool:
         """Whether the proposal has files that the disk does not have, or the other way round."""
@@ -125,35 +139,31 @@ async def _all(child: Child, texts: dict[str, str], asked: list[str], until_s: f
     return {path: await child.diagnose(path, min(FILE_S_MAX, max(0.0, until_s - time.monotonic()))) for path in asked}
 
 
-def _item(server: str, path: str, before: Report, after: Report) -> ProofItem:
+def _item(server: str, path: str, before: Report, after: Report, old: str, new_text: str) -> ProofItem:
     if after.freshness != "current" or before.freshness != "current":
         worst = after.freshness if after.freshness != "current" else before.freshness
         why = "did not answer in time" if worst == "timed-out" else "has ended"
         return ProofItem("diagnostics", worst, None, f"{server} {why}", path)
-    new, gone = _beyond(before.diagnostics, after.diagnostics), _beyond(after.diagnostics, before.diagnostics)
+    first, then = _told(before), _told(after)
+    new, gone = introduced(first, then, old, new_text, _what), introduced(then, first, new_text, old, _what)
     errors = [each for each in new if each.severity == ERROR]
-    removed = f", removes {len(gone)}" if gone else ""
+    removed = f", removes {len(gone)} ({_named(gone[:1])})" if gone else ""
     if errors:
-        shown = "; ".join(f"line {each.line}: {one_line(each.message, 120)}" for each in errors[:_SHOWN_MAX])
+        shown = _named(errors[:_SHOWN_MAX])
         return ProofItem("diagnostics", "current", False, f"introduces {plural(len(errors), 'error')} ({server}):"
                          f" {shown}{removed}", path)  # fmt: skip
     warned = f"no error, {plural(len(new), 'warning')}" if new else "none"
     return ProofItem("diagnostics", "current", True, f"introduces {warned}{removed} ({server})", path)
 
 
-def _beyond(before: Sequence[Diagnostic], after: Sequence[Diagnostic]) -> list[Diagnostic]:
-    """Those of `after` beyond the ones of the same kind in `before`; lines may have moved."""
-    had = Counter(map(_kind, before))
-    new: list[Diagnostic] = []
-    for each in after:
-        if each.severity > WARNING:
-            continue
-        if had[_kind(each)] > 0:
-            had[_kind(each)] -= 1
-        else:
-            new.append(each)
-    return new
+def _told(report: Report) -> list[Diagnostic]:
+    """Errors and warnings alone."""
+    return [each for each in report.diagnostics if each.severity <= WARNING]
 
 
-def _kind(diagnostic: Diagnostic) -> tuple[str, str]:
-    return diagnostic.code, _DIGITS.sub("#", diagnostic.message)
+def _what(diagnostic: Diagnostic) -> tuple[int, Kind]:
+    return diagnostic.line, kind(diagnostic.code, diagnostic.message)
+
+
+def _named(diagnostics: Sequence[Diagnostic]) -> str:
+    return "; ".join(f"line {each.line}: {one_line(each.message, 120)}" for each in diagnostics)

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from redline_agent.errors import RedlineError, ToolError
-from redline_agent.proof.child import Child, as_list, as_object
+from redline_agent.proof.child import Child
 from redline_agent.proof.servers import Known, Servers, found
+from redline_agent.proof.wire import as_list, as_object
 from redline_agent.safety.keeper import Keeper
 from redline_agent.semantics.symbols import language_of, symbols
 from redline_agent.text import split_lines

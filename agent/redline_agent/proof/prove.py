@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redline_agent.proof.checks import linted, parsed
@@ -41,26 +41,31 @@ class Prover:
         """Check every changed file, and the project with them."""
         changed = {path: t for path, t in sorted(self.overlay.touched.items()) if t.text is not None and t.edits}
         gone = [path for path, t in self.overlay.touched.items() if t.text is None and t.base is not None]
-        items = [item for path, touched in changed.items() if (item := parsed(path, touched)) is not None]
+        bases = {path: known[1] if (known := self.overlay.base_of(path)) else None for path in changed}
+        items = [item for path, t in changed.items() if (item := parsed(path, t, bases[path])) is not None]
         broken = any(item.ok is False for item in items)
-        items += [await linted(self.overlay, path, touched) for path, touched in changed.items()
+        items += [await linted(self.overlay, path, touched, bases[path]) for path, touched in changed.items()
                   if path.endswith((".py", ".pyi"))]  # fmt: skip
         if not changed and not gone:
             return items
         more = await together(
-            self._types({} if broken else changed),
+            self._types({} if broken else changed, gone),
             self._tests([] if broken else [*changed, *gone]),
         )
         if broken:
-            items.append(ProofItem("tests", "unavailable", None, "not run: a file does not parse"))
+            items += [
+                ProofItem(check, "unavailable", None, "not run: a file does not parse")
+                for check, wish in (("diagnostics", self.wishes.servers), ("tests", (self.wishes.tests,)))
+                if "off" not in wish
+            ]
         return [*items, *(item for each in more for item in each)]
 
-    async def _types(self, changed: Mapping[str, Touched]) -> list[ProofItem]:
-        if not changed or "off" in self.wishes.servers:
+    async def _types(self, changed: Mapping[str, Touched], gone: Sequence[str]) -> list[ProofItem]:
+        if not (changed or gone) or "off" in self.wishes.servers:
             return []
         wish = () if "auto" in self.wishes.servers else self.wishes.servers
         checking = Checking(self.overlay, self.keeper, self.bench, self.servers, wish, self.wishes.seconds)
-        return await checking.prove(changed)
+        return await checking.prove(changed, gone)
 
     async def _tests(self, changed: list[str]) -> list[ProofItem]:
         if not changed or self.wishes.tests == "off":

@@ -31,6 +31,10 @@ AT_ONCE_MAX = 2
 """Warm servers in one workspace folder; the one that was idle longest goes."""
 IDLE_S_MAX = 300.0
 MEMORY_BYTES_MAX = 2 * 2**30
+CHANGES_MAX = 2_000
+"""Above so many files that were saved since, a warm server starts anew."""
+CREATED, CHANGED, DELETED = 1, 2, 3
+"""The protocol's words for what became of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +91,10 @@ def _place(root: Path, command: str) -> str:
 class _Warm:
     child: Child
     bench: Workbench
+    files: dict[str, tuple[int, int]]
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     used_s: float = field(default_factory=time.monotonic)
+    given_up: bool = False
 
 
 class Servers:
@@ -105,6 +111,20 @@ class Servers:
     @asynccontextmanager
     async def lease(self, known: Known, overlay: Overlay, keeper: Keeper) -> AsyncGenerator[Child]:
         """Have a warm server for one proof, over the files as they are on the disk; raises ToolError, Blocked."""
+        while True:
+            warm = await self._have(known, overlay, keeper)
+            async with warm.lock:
+                if self._warm.get(known.name) is not warm or not warm.child.alive:
+                    continue  # it was let go while others had it
+                try:
+                    if not await self._follow_disk(known, warm, overlay):
+                        continue
+                    yield warm.child
+                finally:
+                    await self._given_back(known.name, warm)
+                return
+
+    async def _have(self, known: Known, overlay: Overlay, keeper: Keeper) -> _Warm:
         async with self._starting:
             warm = self._warm.get(known.name)
             if warm is None or not warm.child.alive:
@@ -113,18 +133,39 @@ class Servers:
                 bench = Workbench(
                     Overlay(overlay.resolver), keeper, self._scratch / f"{known.name}-{next(self._numbers)}"
                 )
-                warm = self._warm[known.name] = _Warm(await started(known, bench, keeper, overlay.resolver.root), bench)
-        async with warm.lock:
-            try:
-                yield warm.child
-            finally:
-                warm.used_s = time.monotonic()
-                if warm.child.alive:
-                    warm.child.forget()
-                if memory_bytes(warm.child.process.pid) > MEMORY_BYTES_MAX:
-                    await self._drop(known.name)
-                if self._reaper is None or self._reaper.done():
-                    self._reaper = asyncio.create_task(self._reap())
+                files = await asyncio.to_thread(_signatures, overlay, known.ends)
+                child = await started(known, bench, keeper, overlay.resolver.root)
+                warm = self._warm[known.name] = _Warm(child, bench, files)
+            return warm
+
+    async def _follow_disk(self, known: Known, warm: _Warm, overlay: Overlay) -> bool:
+        """Tell a warm server what was saved since it looked last; False where that is so much that it starts anew."""
+        files = await asyncio.to_thread(_signatures, overlay, known.ends)
+        changed = {path for path in files.keys() | warm.files.keys() if files.get(path) != warm.files.get(path)}
+        if not changed:
+            return True
+        if len(changed) > CHANGES_MAX:
+            warm.given_up = True
+            return False
+        await asyncio.to_thread(warm.bench.follow_disk)
+        kinds = {path: CREATED if path not in warm.files else CHANGED if path in files else DELETED for path in changed}
+        warm.child.changed_on_disk(kinds)
+        warm.files = files
+        return True
+
+    async def _given_back(self, name: str, warm: _Warm) -> None:
+        warm.used_s = time.monotonic()
+        if warm.child.alive:
+            warm.child.forget()
+        if warm.given_up or memory_bytes(warm.child.process.pid) > MEMORY_BYTES_MAX:
+            await self._drop(name)
+        if self._reaper is None or self._reaper.done():
+            self._reaper = asyncio.create_task(self._reap())
+
+    def give_up(self, name: str) -> None:
+        """Have a server that did not answer in time ended with its lease: the next one gets a new one."""
+        if name in self._warm:
+            self._warm[name].given_up = True
 
     async def _make_room(self) -> None:
         idle = sorted((each.used_s, name) for name, each in self._warm.items() if not each.lock.locked())
@@ -159,6 +200,17 @@ class Servers:
         self._closing.clear()
         with suppress(OSError):
             self._scratch.rmdir()
+
+
+def _signatures(overlay: Overlay, ends: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    """The files of some names on the disk, with times (ns) and sizes."""
+    found: dict[str, tuple[int, int]] = {}
+    for path in Overlay(overlay.resolver).walk():
+        if path.endswith(ends):
+            with suppress(OSError):
+                status = os.lstat(overlay.resolver.root / path)
+                found[path] = status.st_mtime_ns, status.st_size
+    return found
 
 
 async def started(known: Known, bench: Workbench, keeper: Keeper, root: Path) -> Child:

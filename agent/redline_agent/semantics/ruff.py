@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,7 +19,6 @@ from redline_agent.workspace.overlay import Overlay
 _TIMEOUT_S = 60.0
 _AT_ONCE = 4
 _BATCH_FILES = 400
-_LINE = re.compile(r"\bline \d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,20 +130,3 @@ async def fix_texts(
         return path, done.out.decode("utf-8")
 
     return dict(await together(*(one(path, text) for path, text in texts.items())))
-
-
-def introduced(before: list[Finding], after: list[Finding]) -> list[Finding]:
-    """Findings in `after` beyond those of the same kind in `before`; lines may have moved."""
-    had = Counter(map(_kind, before))
-    new: list[Finding] = []
-    for finding in after:
-        key = _kind(finding)
-        if had[key] > 0:
-            had[key] -= 1
-        else:
-            new.append(finding)
-    return new
-
-
-def _kind(finding: Finding) -> tuple[str, str]:
-    return finding.code, _LINE.sub("line", finding.message)

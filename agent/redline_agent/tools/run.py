@@ -15,7 +15,8 @@ from redline_agent.safety.requests import Command, Request
 from redline_agent.safety.sandbox.sight import COMMAND_S_MAX
 from redline_agent.text import one_line, plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
-from redline_agent.workspace.workbench import Harvest, Workbench
+from redline_agent.workspace.harvest import Harvest
+from redline_agent.workspace.workbench import Workbench
 
 SECONDS = 120.0
 _LEFT_SHOWN_MAX = 8

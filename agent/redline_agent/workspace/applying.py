@@ -60,13 +60,15 @@ def write_files(resolver: Resolver, writes: Mapping[str, Write], permit: Permit,
     done: list[str] = []
     path = ""
     try:
-        for path, write in sorted(writes.items(), key=lambda item: item[1].after is None):  # deletions last
-            _put(resolver, path, write.after, modes[path], token)
+        for path in _in_order(writes):
+            _put(resolver, path, writes[path].after, modes[path], token, writes[path].before)
             done.append(path)
-    except (OSError, WorkspaceError) as error:
+    except (OSError, WorkspaceError, StaleFile) as error:
         for undone in reversed(done):
-            with contextlib.suppress(OSError, WorkspaceError):
-                _put(resolver, undone, writes[undone].before, modes[undone], token)
+            with contextlib.suppress(OSError, WorkspaceError, StaleFile):
+                _put(resolver, undone, writes[undone].before, modes[undone], token, writes[undone].after)
+        if isinstance(error, StaleFile):
+            raise
         reason = (error.strerror or error) if isinstance(error, OSError) else error.message
         raise WorkspaceError(
             f"Nothing was changed: {getattr(error, 'filename', None) or path} could not be written ({reason}).",
@@ -74,22 +76,35 @@ def write_files(resolver: Resolver, writes: Mapping[str, Write], permit: Permit,
         ) from error
 
 
+def _in_order(writes: Mapping[str, Write]) -> list[str]:
+    """Deletions last, but for those in whose place a folder is to be."""
+    made = [path for path, write in writes.items() if write.after is not None]
+    gone = [path for path in writes if path not in set(made)]
+    first = [path for path in gone if any(each.startswith(path + "/") for each in made)]
+    return [*first, *made, *(path for path in gone if path not in first)]
+
+
 def _mode(place: Path) -> int | None:
     return stat.S_IMODE(place.stat().st_mode) if place.exists() else None
 
 
-def _put(resolver: Resolver, path: str, data: bytes | None, mode: int | None, token: str) -> None:
-    """Write or remove one file: a new one beside it, moved over it, in a folder that was reached through no link."""
+def _put(resolver: Resolver, path: str, data: bytes | None, mode: int | None, token: str, before: bytes | None) -> None:
+    """Write or remove one file: a new one beside it, moved over it, in a folder that was reached through no link.
+
+    Raises StaleFile when it is not what it was `before` just then.
+    """
     place = resolver.place(path)
     if data is not None and place.exists() and mode is not None and not (mode & 0o222 and os.access(place, os.W_OK)):
         raise PermissionError(13, "it is read-only", str(place))
     bits = 0o644 & ~_umask() if mode is None else mode
     if not BY_HANDLE:
+        _still(resolver, path, before)
         _put_by_name(place, data, bits, token)
         return
     *folders, name = path.split("/")
     with folder_beneath(resolver.root, folders, create=data is not None) as folder:
         if data is None:
+            _still(resolver, path, before)
             os.unlink(name, dir_fd=folder)
             return
         beside = _beside(token)
@@ -100,11 +115,17 @@ def _put(resolver: Resolver, path: str, data: bytes | None, mode: int | None, to
             with os.fdopen(handle, "wb") as file:
                 _fill(file, data)
             os.chmod(beside, bits, dir_fd=folder)
+            _still(resolver, path, before)
             os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(beside, dir_fd=folder)
             raise
+
+
+def _still(resolver: Resolver, path: str, before: bytes | None) -> None:
+    if resolver.read_bytes(path) != before:
+        raise StaleFile(f"{path} changed on the disk just now.", hint="Look at it, and accept again.")
 
 
 def _beside(token: str) -> str:

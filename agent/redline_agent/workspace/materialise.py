@@ -135,20 +135,23 @@ def _opaque(path: str) -> bool:
 class Copy:
     """A copy of the workspace, and the signatures of its files as they were copied or last looked at.
 
-    `linking`: the large folders are linked to, for want of a mount.
+    `large`: how the large folders (`LINKED`) are there: as links, for want of a mount; `copied`, where nothing keeps a
+    command from writing through a link; `bound` by the sandbox.
     """
 
     root: Path
     copy: Path
     known: dict[str, Signature] = field(default_factory=dict[str, Signature])
     sources: dict[str, Signature] = field(default_factory=dict[str, Signature])
-    linking: bool = True
+    large: Literal["linked", "copied", "bound"] = "linked"
 
     def bring_up(self, hidden: frozenset[str]) -> None:
         """Copy what is new or changed below since the last time; hidden files are left out. Raises ToolError."""
         self.copy.mkdir(exist_ok=True, mode=0o700)
         size = 0
-        for folder, entries in groupby(_tree(self.root, hidden), key=lambda entry: entry[0].rpartition("/")[0]):
+        for folder, entries in groupby(
+            _tree(self.root, hidden, large=self.large == "copied"), key=lambda entry: entry[0].rpartition("/")[0]
+        ):
             new: list[tuple[str, os.stat_result]] = []
             for path, status in entries:
                 signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
@@ -164,7 +167,7 @@ class Copy:
             if new:
                 self.known |= _clone(self.root, self.copy, folder, new)
         for name in LINKED:
-            if self.linking and is_real_folder(self.root / name) and not os.path.lexists(self.copy / name):
+            if self.large == "linked" and is_real_folder(self.root / name) and not os.path.lexists(self.copy / name):
                 (self.copy / name).symlink_to(self.root / name)
 
     def _note(self, path: str) -> None:
@@ -194,14 +197,18 @@ class Copy:
                 yield Wrote(path, "deleted")
 
 
-def _tree(root: Path, hidden: frozenset[str], skip: Skip = None) -> Iterator[tuple[str, os.stat_result]]:
+def _tree(
+    root: Path, hidden: frozenset[str], skip: Skip = None, *, large: bool = False
+) -> Iterator[tuple[str, os.stat_result]]:
     for here, folders, files, handle in os.fwalk(root, follow_symlinks=False):
         base = os.path.relpath(here, root).replace(os.sep, "/")
         prefix = "" if base == "." else base + "/"
         folders[:] = [
             name
             for name in (folders if base.count("/") < DEPTH_MAX else [])
-            if not (base == "." and name in LINKED) and prefix + name not in hidden and not _skips(skip, prefix + name)
+            if (large or not (base == "." and name in LINKED))
+            and prefix + name not in hidden
+            and not _skips(skip, prefix + name)
         ]
         links = [name for name in folders if stat.S_ISLNK(os.lstat(name, dir_fd=handle).st_mode)]
         for name in (*files, *links):

@@ -7,6 +7,7 @@ first edits it, so that the proposal is against the text that the edit was made 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from redline_agent.safety.paths import Resolver
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.requests import Access, text_digest
 from redline_agent.workspace.hunks import Origin, merged
-from redline_agent.workspace.textfile import TextFile, decode, digest
+from redline_agent.workspace.textfile import TextFile, check_encoding, decode, digest, new_kind
 
 _NEVER_WALKED = frozenset(
     {
@@ -167,8 +168,22 @@ class Overlay:
             return Seen(path, kind.with_text(text), digest(text), "buffer")
         if data is None:
             return None
-        file = decode(data, path)
+        file = replace(decode(data, path), executable=self._executable(path))
         return Seen(path, file, digest(file.text), "disk")
+
+    def _executable(self, path: str) -> bool:
+        try:
+            return bool(os.lstat(self.resolver.root / path).st_mode & stat.S_IXUSR)
+        except OSError:
+            return False
+
+    def base_of(self, path: str) -> tuple[str, TextFile] | None:
+        """Return what a touched file was before the run, and under which path; None when it is new."""
+        touched = self.touched[path]
+        if touched.base is not None or not touched.moved_from:
+            return (path, touched.base) if touched.base is not None else None
+        source = self.touched.get(touched.moved_from)
+        return (touched.moved_from, source.base) if source is not None and source.base is not None else None
 
     def is_large(self, path: str) -> bool:
         """Whether a file on the disk is above what is worked on whole."""
@@ -203,12 +218,20 @@ class Overlay:
         return seen is not None and wanted is not None and wanted != seen.version
 
     def write(
-        self, path: str, text: str, origin: Origin, permit: Permit, *, region: bool = False, executable: bool = False
+        self,
+        path: str,
+        text: str,
+        origin: Origin,
+        permit: Permit,
+        *,
+        region: bool = False,
+        executable: bool = False,
+        kind: TextFile | None = None,
     ) -> Seen:
         """Give the file a new text, creating it when there is none; raises PermitRefused, FileRefused, StaleFile.
 
         `region`: only lines that the run knows are changed, so the rest may have moved on; it is still to be read.
-        `executable`: a file that is new gets that mode bit.
+        `executable` and `kind`: a file that is new gets that mode bit, and that encoding.
         """
         permit.spend(Access("write", path, content=text_digest(text)))
         if (self.resolver.root / path).is_dir():
@@ -216,15 +239,15 @@ class Overlay:
         stale = region and self.is_stale(path)
         seen = self.find(path) if region else self.check_fresh(path)
         touched = self._touch(path, seen)
-        if executable and touched.base is None:
-            touched.kind = replace(touched.kind, executable=True)
-        kind = touched.kind.with_text(text)
-        kind.encode()
+        if touched.base is None and not touched.moved_from:
+            touched.kind = replace(kind or new_kind(path, text), executable=executable or touched.kind.executable)
+        made = touched.kind.with_text(text)
+        check_encoding(path, made)
         if seen is None or seen.file.text != text:
             touched.edits.append(Edit(origin, text))
         if not stale:
             self._seen[path] = digest(text)
-        return Seen(path, kind, digest(text), "overlay")
+        return Seen(path, made, digest(text), "overlay")
 
     def delete(self, path: str, origin: Origin, permit: Permit) -> None:
         """Delete a file in the overlay; raises PermitRefused, FileRefused when there is none."""
@@ -281,6 +304,9 @@ class Overlay:
         """Files beneath a folder, sorted, without ignored ones; at most WALK_FILES_MAX."""
         found = set(_walk_disk(self.resolver, folder))
         prefix = "" if folder == "." else folder + "/"
+        for path in self.buffers.open_paths():  # one that was never saved is a file too
+            if path.startswith(prefix) and path not in found and not (self.resolver.root / path).exists():
+                found |= {path} if not self.ignores(path) else set()
         for path, touched in self.touched.items():
             if touched.text is None:
                 found.discard(path)

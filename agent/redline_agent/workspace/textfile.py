@@ -70,6 +70,15 @@ def decode(data: bytes, path: str) -> TextFile:
         return TextFile(_decoded(data, encoding, path), encoding)
 
 
+def declared(text: str) -> str:
+    """Return the encoding that a Python text declares or, declaring none, has; "" for one that nobody knows."""
+    head = "".join(text.splitlines(keepends=True)[:2])
+    try:
+        return tokenize.detect_encoding(io.BytesIO(head.encode("utf-8", "replace")).readline)[0]
+    except SyntaxError:
+        return ""
+
+
 def _declared(data: bytes, path: str) -> str:
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
@@ -107,3 +116,20 @@ def to_line_end(text: str, end: str) -> str:
     r"""Return `text` with each \r\n and \n as `end`."""
     text = text.replace("\r\n", "\n")
     return text if end == "\n" else text.replace("\n", end)
+
+
+def new_kind(path: str, text: str) -> TextFile:
+    """Return the kind of a new file: in the encoding that it declares."""
+    encoding = declared(text) if path.endswith((".py", ".pyi")) else ""
+    return TextFile("", encoding or "utf-8")
+
+
+def check_encoding(path: str, file: TextFile) -> None:
+    """Raise FileRefused for a text that its file's encoding cannot have, or that declares another one."""
+    data = file.encode()
+    wanted = declared(file.text) if path.endswith((".py", ".pyi")) and not file.bom else ""
+    if wanted and wanted != file.encoding and TextFile(file.text, wanted).encode() != data:
+        raise FileRefused(
+            f"{path} is in {file.encoding}, and would declare {wanted}, which an edit does not make of it.",
+            hint="Leave its coding line as it is.",
+        )

@@ -31,22 +31,12 @@ from redline_agent.safety.sandbox.bubblewrap import MASKS_MAX, Bubblewrap
 from redline_agent.safety.sandbox.layers import Found, Opened, env_for, find_layer, start
 from redline_agent.safety.sandbox.proxy import ENVIRONMENT, Lookup, Proxy, look_up
 from redline_agent.safety.sandbox.sight import SCRATCH_BYTES_MAX, Scratch, Sight
-from redline_agent.text import has_hidden
+from redline_agent.workspace.harvest import Harvest, Harvester
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.materialise import DEPTH_MAX, Copy, Signature, Wrote, changes_in_upper
 from redline_agent.workspace.overlay import Overlay
-from redline_agent.workspace.textfile import TextFile, decode
 
-HARVEST_FILES_MAX = 1_000
 _SIZE_EVERY_S = 1.0
-
-
-@dataclass(slots=True)
-class Harvest:
-    """What came of a command: paths that became edits, and what was left out, each with the reason."""
-
-    taken: list[str] = field(default_factory=list[str])
-    left: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class Workbench:
@@ -82,7 +72,10 @@ class Workbench:
         if not self._made:
             self._scratch.make()
             self._group = cgroup.make(self._scratch.root.name)
-            self._copy.linking = not isinstance(self._found.layer, Bubblewrap)
+            if self._found.layer is None:
+                self._copy.large = "copied"  # nothing would keep a command from writing through a link
+            elif isinstance(self._found.layer, Bubblewrap):
+                self._copy.large = "bound"
             self._made = True
 
     @property
@@ -204,14 +197,7 @@ class Workbench:
             theirs.close()
 
     def _prepare(self, command: Command) -> Sight:
-        files, folders = self._secrets.now()
-        for place in self._keeper.protected:
-            if (self._overlay.resolver.root / place).is_dir():
-                folders = (*folders, place)
-            else:
-                files = (*files, place)
-        if len(files) + len(folders) > MASKS_MAX:
-            raise ToolError(f"The workspace has more than {MASKS_MAX} files of secrets, too many to hide.")
+        files, folders = self._hidden()
         mounted = self._mounted
         if not mounted:
             self._copy.bring_up(frozenset((*files, *folders)))
@@ -236,6 +222,24 @@ class Workbench:
                 take_away(self._scratch.upper, path)
         return self._sight(command.cwd, files, folders)
 
+    def _hidden(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Files and folders that a command does not see."""
+        files, folders = self._secrets.now()
+        for place in self._keeper.protected:
+            if (self._overlay.resolver.root / place).is_dir():
+                folders = (*folders, place)
+            else:
+                files = (*files, place)
+        if len(files) + len(folders) > MASKS_MAX:
+            raise ToolError(f"The workspace has more than {MASKS_MAX} files of secrets, too many to hide.")
+        return files, folders
+
+    def follow_disk(self) -> None:
+        """Bring what a server that runs here sees to the disk as it is now; raises ToolError."""
+        if self._made and not self._mounted:
+            files, folders = self._hidden()
+            self._copy.bring_up(frozenset((*files, *folders)))
+
     def _mode(self, path: str) -> int:
         try:
             return os.lstat(self._overlay.resolver.root / path).st_mode & 0o777
@@ -254,23 +258,12 @@ class Workbench:
             changes = await asyncio.to_thread(self._changes)
         except (RecursionError, OSError) as error:
             raise ToolError(f"What the command wrote could not be looked through: {error}.") from error
-        harvest = Harvest()
-        for wrote in changes:
-            if has_hidden(wrote.path) or not wrote.path.isprintable():
-                harvest.left[wrote.path] = "its name has invisible or control characters"
-                continue
-            for each in self._single(wrote):
-                if len(harvest.taken) >= HARVEST_FILES_MAX:
-                    harvest.left[each.path] = f"more than {HARVEST_FILES_MAX} files were changed"
-                    continue
-                try:
-                    why_not = self._take(each, origin, began_s)
-                except RedlineError as error:
-                    why_not = error.message
-                if why_not == "":
-                    harvest.taken.append(each.path)
-                elif why_not != _SAME:
-                    harvest.left[each.path] = why_not
+        harvester = Harvester(self._overlay, self._keeper, self._scratch.upper, self._laid)
+        harvest = harvester.take(changes, origin, began_s)
+        for path in harvest.stale:  # the next command is to see what the overlay has
+            self._laid.pop(path, None)
+            take_away(self._scratch.upper if self._mounted else self._scratch.copy, path)
+            self._copy.sources.pop(path, None)
         return harvest
 
     def _changes(self) -> list[Wrote]:
@@ -280,53 +273,6 @@ class Workbench:
             gone = [path for path, data in self._laid.items() if data is not None and not os.path.lexists(upper / path)]
             return [*changes_in_upper(upper, skip, self._known), *(Wrote(path, "deleted") for path in gone)]
         return list(self._copy.changes(skip))
-
-    def _single(self, wrote: Wrote) -> list[Wrote]:
-        """A folder that went away is its files that did."""
-        try:
-            return self._parts(wrote)
-        except RedlineError:  # a link that leads elsewhere was there
-            return [wrote]
-
-    def _parts(self, wrote: Wrote) -> list[Wrote]:
-        overlay = self._overlay
-        if wrote.kind == "deleted" and not overlay.exists(wrote.path):
-            return [Wrote(path, "deleted") for path in overlay.walk(wrote.path) if path.startswith(wrote.path + "/")]
-        if wrote.kind == "replaced-folder":
-            upper = self._scratch.upper
-            return [
-                Wrote(path, "deleted")
-                for path in overlay.walk(wrote.path)
-                if path.startswith(wrote.path + "/") and not os.path.lexists(upper / path)
-            ]
-        if overlay.resolver.is_dir(wrote.path):  # a file or link in the place of a folder
-            gone = [path for path in overlay.walk(wrote.path) if path.startswith(wrote.path + "/")]
-            return [wrote, *(Wrote(path, "deleted") for path in gone)]
-        return [wrote]
-
-    def _take(self, wrote: Wrote, origin: Origin, began_s: float) -> str:
-        """Make one change an edit; returns why not, "" when it was made."""
-        overlay, path = self._overlay, wrote.path
-        if overlay.ignores(path):
-            return _SAME  # a build's output, a cache: it stays in the scratch folder
-        if _changed_below(overlay.resolver.root / path, began_s):
-            return "it was saved outside while the command ran, so the command's version is stale"
-        if wrote.kind == "deleted":
-            if not overlay.exists(path):
-                return _SAME
-            overlay.delete(path, origin, self._keeper.permit(Access("delete", path)))
-            self._laid[path] = None
-            return ""
-        if wrote.why_not:
-            return wrote.why_not
-        seen = overlay.find(path) if overlay.exists(path) else None
-        if seen is not None and seen.file.encode() == wrote.data:
-            return _SAME
-        file: TextFile = decode(wrote.data, path)
-        permit = self._keeper.permit(Access("write", path, content=text_digest(file.text)))
-        overlay.write(path, file.text, origin, permit, executable=wrote.executable)
-        self._laid[path] = wrote.data
-        return ""
 
     async def close(self) -> None:
         """Remove everything that commands left behind."""
@@ -349,16 +295,6 @@ class Workbench:
         if self._scratch.root.exists():
             with suppress(RecursionError):
                 await asyncio.to_thread(self._scratch.remove)
-
-
-_SAME = "nothing to take"
-
-
-def _changed_below(place: Path, began_s: float) -> bool:
-    try:
-        return os.lstat(place).st_mtime > began_s
-    except OSError:
-        return False
 
 
 @dataclass(slots=True)
