@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -157,7 +157,8 @@ async def _run(attempt: Attempt, latest: list[str]) -> None:
     if attempt.tool.streams:
         attempt.context.report = lambda text: latest.append(text) if text else None
     try:
-        attempt.outcome = await attempt.tool.run(attempt.arguments, attempt.context)
+        outcome = await attempt.tool.run(attempt.arguments, attempt.context)
+        attempt.outcome = replace(outcome, text=outcome.text + attempt.context.versions(outcome.text))
         attempt.error = attempt.outcome.failed
     except LimitReached:
         raise

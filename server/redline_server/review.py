@@ -139,6 +139,18 @@ class Reviews:
                     for hunk in review.hunks
                     if hunk.state == "pending" and hunk.start <= there.end and there.start <= hunk.end
                 ]
+        mine = {
+            path for op in entry.proposal.operations if op.state == "pending" for path in (op.path, op.new_path) if path
+        }
+        for other in self.entries.values():
+            if other is entry or other.root != entry.root:
+                continue
+            theirs = [item for item in other.proposal.items if item.state == "pending"]
+            said += [
+                f"{item.path} is changed by {item.id} of {other.proposal.run} too"
+                for item in theirs
+                if item.path in mine or (isinstance(item, FileOperation) and item.path in entry.proposal.files)
+            ]
         more = "; and more" if len(said) > OVERLAPS_SHOWN else ""
         return "; ".join(said[:OVERLAPS_SHOWN]) + more
 

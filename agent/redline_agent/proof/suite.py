@@ -132,7 +132,7 @@ class Testing:
 
     async def _compared(self, runner: Runner, failures: set[str], scope: str, output: str) -> ProofItem:
         """Tell new failures from those of before: the failed tests are run on the files without the proposal."""
-        known = sorted({_file(name) for name in failures if self._was_there(name)}) if runner.names else []
+        known = sorted({self._was(_file(name)) for name in failures if self._was_there(name)}) if runner.names else []
         old: set[str] = set()
         if known or not runner.names or not failures:
             plain = self.before or Overlay(self.overlay.resolver, self.overlay.buffers)
@@ -145,7 +145,7 @@ class Testing:
                 why = "failed; whether it did before was not found out in time"
                 return ProofItem("tests", "timed-out", None, f"{scope}{_named(failures) or 'the command'} {why}")
             before = ran.out.decode("utf-8", "replace")
-            old = runner.failures(before)
+            old = {self._is(name) for name in runner.failures(before)}
             if known and not old and ran.code not in (0, 1):  # neither passed nor failed: nothing was run
                 why = f"{_named(failures)} failed; whether they did before could not be found out"
                 return ProofItem("tests", "current", None, f"{scope}{why}{self._took()}")
@@ -158,14 +158,32 @@ class Testing:
         if failures and not new:
             detail = f"{scope}{plural(len(failures), 'test')} failed as before the change: {_named(failures)}"
             return ProofItem("tests", "current", True, detail + self._took())
+        if new and runner.names and not await self._again(runner, new):
+            why = f"{_named(new)} failed, and passed when run again, so it cannot be relied on"
+            return ProofItem("tests", "current", None, f"{scope}{why}{self._took()}")
         why = f"{plural(len(new), 'new failure')}: {_named(new)}" if new else "failed, and did not before"
         also = f"; {len(failures & old)} more failed before" if failures & old else ""
         detail = f"{scope}{why}{also}{self._took()}\n{output.strip()[-_TAIL_CHARS:]}"
         return ProofItem("tests", "current", False, detail)
 
+    async def _again(self, runner: Runner, new: set[str]) -> bool:
+        """Whether new failures fail once more; what cannot be told in time does."""
+        ran = await self._once(self.bench, runner, sorted({_file(name) for name in new}))
+        return bool(ran.stopped) or (ran.code != 0 and bool(new & runner.failures(ran.out.decode("utf-8", "replace"))))
+
     def _was_there(self, name: str) -> bool:
-        touched = self.overlay.touched.get(_file(name))
-        return touched is None or touched.base is not None
+        return _file(name) not in self.overlay.touched or self.overlay.base_of(_file(name)) is not None
+
+    def _was(self, path: str) -> str:
+        """The path that a file had before the run."""
+        known = self.overlay.base_of(path) if path in self.overlay.touched else None
+        return known[0] if known else path
+
+    def _is(self, name: str) -> str:
+        """The name that a test of before has now, if its file was moved."""
+        path, more = _file(name), name[len(_file(name)) :]
+        touched = self.overlay.touched.get(path)
+        return (touched.moved_to if touched and touched.moved_to else path) + more
 
     def _affected(self, changed: list[str]) -> list[str] | None:
         """Test files that import what was changed; None when that cannot be known."""

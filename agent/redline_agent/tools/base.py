@@ -28,6 +28,7 @@ from redline_agent.workspace.overlay import Overlay, Seen
 from redline_agent.workspace.workbench import Workbench
 
 _LABEL_PATHS_MAX = 3
+_VERSIONS_SHOWN_MAX = 6
 FOLDER_FILES_MAX = 1_000
 
 
@@ -119,6 +120,7 @@ class ToolContext:
     events: list[Durable] = field(default_factory=list[Durable])
     permits: dict[str, Permit] = field(default_factory=dict[str, Permit])
     seen: dict[str, bool] = field(default_factory=dict[str, bool])
+    named: dict[str, None] = field(default_factory=dict[str, None])
     report: Callable[[str], None] = field(default=lambda _text: None)
 
     def origin(self, reason: str) -> Origin:
@@ -194,6 +196,16 @@ class ToolContext:
         """
         return unescape_hidden(self.masks.restored(text, whole), whole)
 
+    def versions(self, text: str) -> str:
+        """Return a line with the versions of the files that the call wrote or quoted, but for those in its own text."""
+        found: list[str] = []
+        for path in self.named:
+            seen = self.overlay.find(path)
+            if seen is not None and seen.version not in text:
+                found.append(f"{path} {seen.version}")
+        more = f", and {len(found) - _VERSIONS_SHOWN_MAX} more" if len(found) > _VERSIONS_SHOWN_MAX else ""
+        return f"\n[versions: {', '.join(found[:_VERSIONS_SHOWN_MAX])}{more}]" if found else ""
+
     def check_write(self, path: str) -> None:
         """Raise Blocked when the file may not be written."""
         self.keeper.permit(Access("write", path))
@@ -206,6 +218,7 @@ class ToolContext:
         before = self.overlay.find(path)
         text = self.meant(text, before.file.text) if before else text
         request = Access("write", path, content=text_digest(text))
+        self.named[path] = None
         return self.overlay.write(path, text, self.origin(reason), self.keeper.permit(request), region=region)
 
     def delete(self, path: str, reason: str) -> None:
@@ -216,6 +229,7 @@ class ToolContext:
         """Move a file in the overlay."""
         permits = (self.keeper.permit(Access("move", path)), self.keeper.permit(Access("move", to)))
         self.overlay.move(path, to, self.origin(reason), *permits)
+        self.named[to] = None
 
     def labels(self, name: str) -> Label:
         """Return the label of what this call read: which files, or the tool where it names none."""

@@ -56,6 +56,10 @@ class Read(Tool[ReadInput]):
             line = f"{number}\t" + lines[number - 1].rstrip("\r\n")
             size += len(line) + 1
             if size > READ_CHARS_MAX:
+                if not shown:  # one line, longer than all that is shown at once
+                    shown.append(f"{line[:READ_CHARS_MAX]} [the rest of this line is not shown: it has {len(line):,}"
+                                 f" characters; use `search` for what it holds]")  # fmt: skip
+                    continue
                 shown.append(f"[cut at line {number - 1}; read on from line {number}]")
                 break
             shown.append(line)

@@ -63,6 +63,7 @@ class Run(Tool[RunInput]):
         ran = await bench.run(command, context.permitted(command), timeout_s=arguments.seconds, report=context.report)
         shown = one_line(arguments.command, 60)
         harvest = await bench.harvest(context.origin(f"written by `{shown}`"), began_s)
+        context.named |= dict.fromkeys(harvest.taken)
         output = context.shown(ran.out.decode("utf-8", "replace"))
         how = f"exit code {ran.code}" if not ran.stopped else f"stopped: {ran.stopped}"
         where = "" if command.sandbox else "\nIt ran without a sandbox, over a copy of the workspace."

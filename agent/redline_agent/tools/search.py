@@ -54,6 +54,7 @@ class Search(Tool[SearchInput]):
             again, _ = await matching(arguments.pattern, sorted(with_secrets), {**with_secrets}, context)
             found = sorted([hit for hit in found if hit[0] not in with_secrets] + again)
         lines = [f"{path}:{line}: {context.shown(text)}" for path, line, text in found]
+        context.named |= dict.fromkeys(hit[0] for hit in found)
         if more:
             lines.append("[there are more; narrow the pattern or the path]")
         count = plural(len(found), "line")
