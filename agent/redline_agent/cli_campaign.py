@@ -6,11 +6,13 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redline_agent.errors import UsageError
+from redline_agent.errors import RedlineError, UsageError
 
 if TYPE_CHECKING:
     from redline_agent.jobs.campaign import Campaign, Where
@@ -105,7 +107,7 @@ def _plan(args: argparse.Namespace) -> tuple[Plan, Path]:
 
     path, base = Path(args.campaign), Path.cwd()
     data: dict[str, Any] = {"task": args.campaign}
-    if path.suffix == ".toml":
+    if path.suffix == ".toml" and (path.exists() or not re.search(r"\s", args.campaign)):
         data, base = load(path).model_dump(exclude_unset=True), path.resolve().parent
     given = {
         "over": args.over, "exclude": args.exclude, "repositories": args.repository, "split": args.split,
@@ -133,7 +135,10 @@ def _repository(base: Path) -> Path:
 
 
 def _campaign(args: argparse.Namespace) -> int:
-    from redline_agent.jobs.campaign import Campaign, Where, place_of
+    from redline_agent.config import load_config
+    from redline_agent.jobs.campaign import Campaign, Where
+    from redline_agent.jobs.channel import place_of
+    from redline_agent.models.catalog import make_model
 
     plan, base = _plan(args)
     if plan.repositories == ["."]:
@@ -150,12 +155,18 @@ def _campaign(args: argparse.Namespace) -> int:
     else:
         where = Where(args.workers or max(2, os.cpu_count() or 2))
     campaign = Campaign(plan, base)
+    ended = False
     try:
         campaign.find()
+        for note in campaign.notes:
+            sys.stderr.write(f"redline: {note}\n")
+        if not args.scheduler:
+            make_model(campaign.model, load_config().compatible)  # one that cannot be had is said before all else
         if args.dry_run:
             return _dry_run(campaign, campaign.look(), as_json=args.json)
         rows = campaign.take_in(again=args.retry)
         code = asyncio.run(_carried_out(campaign, where, rows, as_json=args.json))
+        ended = True
         if args.report:
             from redline_agent.report import write_campaign
 
@@ -163,7 +174,14 @@ def _campaign(args: argparse.Namespace) -> int:
         return code
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped. What is done is kept; start it again to go on.\n")
+        if args.json:
+            _outcome(campaign, 130)
         return 130
+    except RedlineError as error:
+        if args.json and not ended:
+            campaign.problems.append(str(error))
+            _outcome(campaign, 2 if isinstance(error, UsageError) else 1)
+        raise
     finally:
         campaign.close()
 
@@ -221,7 +239,10 @@ async def _carried_out(campaign: Campaign, where: Where, rows: list[Row], *, as_
         def changed(row: Row) -> None:
             costs[row.target.key] = row.cost_usd
             if as_json:
-                print(json.dumps({"type": "target", **row.as_json()}), flush=True)  # noqa: T201
+                try:
+                    print(json.dumps({"type": "target", **row.as_json()}), flush=True)  # noqa: T201
+                except BrokenPipeError:
+                    campaign.stop("nobody reads what it prints any more")
             progress.update(shown, completed=_done(campaign), description=_described(campaign, sum(costs.values())))
 
         campaign.changed = changed
@@ -231,17 +252,7 @@ async def _carried_out(campaign: Campaign, where: Where, rows: list[Row], *, as_
     said = summary(rows)
     code = _code(said["counts"], campaign)
     if as_json:
-        print(  # noqa: T201
-            json.dumps(
-                {
-                    "type": "outcome",
-                    "campaign": campaign.plan.ident,
-                    **said,
-                    "problems": campaign.problems,
-                    "exitCode": code,
-                }
-            )
-        )
+        _outcome(campaign, code)
         return code
     console.print(table(rows))
     counts = ", ".join(f"{count:,} {state}" for state, count in said["counts"].items())
@@ -251,6 +262,16 @@ async def _carried_out(campaign: Campaign, where: Where, rows: list[Row], *, as_
         console.print(problem, style="red", markup=False)
     console.print(_next(campaign, said["counts"]), markup=False)
     return code
+
+
+def _outcome(campaign: Campaign, code: int) -> None:
+    """Print the last line of `--json`."""
+    from redline_agent.jobs.outcomes import summary
+
+    said = summary(campaign.rows()) if campaign.wanted else {}
+    last = {"type": "outcome", "campaign": campaign.plan.ident, **said, "problems": campaign.problems, "exitCode": code}
+    with suppress(BrokenPipeError):
+        print(json.dumps(last), flush=True)  # noqa: T201
 
 
 def _done(campaign: Campaign) -> int:
@@ -303,5 +324,5 @@ def _scheduler(args: argparse.Namespace) -> int:
         for name in write_keys(Path(args.new_keys)):
             print(Path(args.new_keys) / name)  # noqa: T201
         return 0
-    asyncio.run(schedule(args.host, args.port, from_files(args.tls_ca, args.tls_cert, args.tls_key), 1_000))
+    asyncio.run(schedule(args.host, args.port, from_files(args.tls_ca, args.tls_cert, args.tls_key)))
     return 0

@@ -14,18 +14,19 @@ import socket
 import stat
 import struct
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+from redline_agent.config import state_dir
 from redline_agent.errors import RedlineError
 
 READ_S_MAX = 15.0
 ANSWER_S_MAX = 180.0
 """An editor may ask the person before it applies an edit."""
 LINE_BYTES_MAX = 1_000_000
+NAME_BYTES_MAX = 60
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 ABLE = hasattr(socket, "AF_UNIX") and sys.platform != "win32"
 
@@ -33,10 +34,13 @@ ABLE = hasattr(socket, "AF_UNIX") and sys.platform != "win32"
 def meeting_place(journal: Path) -> Path:
     """Return the folder of the sockets of those who work with a journal, 0700 and the user's; raises OSError.
 
-    It has a short name of its own, since a socket's is limited to about 100 bytes.
+    It is the same for every process of the user, whatever its environment: an editor's, a terminal's, cron's. Where the
+    state folder's name is too long for a socket's (about 100 bytes), it is in /tmp.
     """
-    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    top = base / f"redline-{os.getuid()}"
+    top = state_dir() / "live"
+    if len(os.fsencode(top)) > NAME_BYTES_MAX:
+        top = Path("/tmp") / f"redline-{os.getuid()}"  # noqa: S108  0700, and checked below
+    top.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     for folder in (top, top / hashlib.sha256(str(journal).encode()).hexdigest()[:16]):
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
@@ -64,6 +68,11 @@ class Ear:
             self._server = await asyncio.start_unix_server(self._meet, path, limit=LINE_BYTES_MAX)
             path.chmod(0o600)
             self._path = path
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others can reach this process."""
+        return self._path is not None
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

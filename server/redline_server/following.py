@@ -204,7 +204,7 @@ class Following:
             decision = await self._questions.leave(followed.run, question, "", 0)
             message = {"do": "approve", "requestId": ident, "decision": decision}
         else:
-            words = await self._questions.words(followed.run, str(pending["question"]), "", 0)
+            words = await self._questions.words(followed.run, str(pending["question"]), "", 0, None)
             if words is None:
                 return  # nobody is here: it goes on waiting for somebody
             message["text"] = words

@@ -95,15 +95,20 @@ class Questions:
             asking.cancel()
             self.pending.pop(pending.id, None)
 
-    async def words(self, run: str, question: str, uri: str, line: int) -> str | None:
-        """Ask the user a question in words, for `redline.answer`; None when the queue is full, or nobody answers."""
+    async def words(
+        self, run: str, question: str, uri: str, line: int, seconds_max: float | None = CONFIRM_S_MAX
+    ) -> str | None:
+        """Ask the user a question in words, for `redline.answer`; None when the queue is full, or nobody answers.
+
+        Without `seconds_max` it waits until it is cancelled.
+        """
         if len(self.pending) >= PENDING_MAX:
             return None
         pending = self._new(run, question, uri, line, (), "")
         self._client.notify("redline/question", {"requestId": pending.id, "runId": run, "question": question})
         self._client.show(f"Redline asks: {question}\nAnswer with the command redline.answer ({pending.id}).")
         try:
-            return await asyncio.wait_for(pending.answer, CONFIRM_S_MAX)
+            return await asyncio.wait_for(pending.answer, seconds_max)
         except TimeoutError:
             return None
         finally:

@@ -135,7 +135,7 @@ def test_without_a_server_names_are_words(play):
 
 def test_another_languages_imports_are_organised_by_its_server(play):
     run, found = play(call("organise_imports", path="a.txt"))
-    assert found[0] == (False, "Organised the imports of a.txt by fake.")
+    assert (found[0][0], found[0][1].splitlines()[0]) == (False, "Organised the imports of a.txt by fake.")
     assert proposed_text(run, "a.txt") == "😀 name is here\nsorted\n"
 
 

@@ -72,6 +72,8 @@ class Job:
         """Carry the run out to its end, and tell those who watch."""
         ear = Ear(self.workspace.journal.path, self.answer)
         await ear.open()
+        if not ear.is_open:
+            raise RedlineError("Nobody could reach the run: no socket can be opened.", hint="See: redline doctor")
         self._task = asyncio.create_task(self._carry_out(pool))
         await asyncio.wait({self._task})
         broken = None if self._task.cancelled() else self._task.exception()
@@ -197,7 +199,8 @@ class Job:
             "uri": None, "state": run.state, "doing": self.notes[-1][1] if self.notes else "",
             "plan": [step.model_dump() for step in run.plan.steps] if run.plan else None,
             "answer": clip(run.answer, SHOWN_CHARS_MAX), "outcome": ended.state if ended else None,
-            "limit": run.limit or None, "refusals": run.refusals[-20:], "model": run.model,
+            "limit": run.limit or None, "model": run.model,
+            "refusals": [clip(each, NOTE_CHARS_MAX) for each in run.refusals[-20:]],
             "usage": {"turns": run.meter.turns, "tokens": run.meter.tokens, "costUsd": run.meter.cost_usd},
             "pending": pending, "background": True, "pid": os.getpid(),
         }  # fmt: skip

@@ -63,6 +63,10 @@ class Budget:
         self.spent_usd += counted
         return counted
 
+    def reserved_usd(self, who: int) -> float:
+        """Return what a worker's requests that are under way may cost at most."""
+        return sum(self._reserved.get(who, ()))
+
     def gone(self, who: int, *, unpaid: bool = True) -> float:
         """Note that a worker asks for nothing more. What is still reserved may have been spent, so it counts (unless it
         is known to be `unpaid`); returns that.

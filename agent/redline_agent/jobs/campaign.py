@@ -19,11 +19,11 @@ from redline_agent.config import state_dir
 from redline_agent.decisions import proposals
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.jobs.budget import Budget
-from redline_agent.jobs.channel import Listener
+from redline_agent.jobs.channel import Listener, place_of
 from redline_agent.jobs.coordinator import Coordinator
 from redline_agent.jobs.plan import TARGETS_MAX, Plan, Target, targets
 from redline_agent.jobs.results import hand_over, merged, write_patch
-from redline_agent.jobs.store import ENDED, Row, Store
+from redline_agent.jobs.store import ENDED, GIVEN_UP, Row, Store
 from redline_agent.jobs.trees import opened
 from redline_agent.journal import Journal
 from redline_agent.models.names import default_model
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from redline_agent.workspace.proposal import Proposal
 
 _REVIEW = "redline review"
+LOST_GRACE_S = 10.0
+"""How long the engine has to say what became of a target whose worker has left the line."""
+UNBEGUN_MAX = 50
 AHEAD = 2
 """How many targets the engine holds for each of its slots."""
 WORKERS_MAX = 64
@@ -70,7 +73,11 @@ class Campaign:
     wanted: list[Target] = field(default_factory=list[Target])
     counts: Counter[str] = field(default_factory=Counter[str])
     problems: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
     lost: str = ""
+    _coordinator: Coordinator | None = None
+    _gone: dict[str, asyncio.Event] = field(default_factory=dict[str, asyncio.Event])
+    _suspects: list[str] = field(default_factory=list[str])
     _lock: BaseFileLock | None = None
     _store: Store | None = None
     _journal: Journal | None = None
@@ -80,7 +87,10 @@ class Campaign:
 
     def __post_init__(self) -> None:
         self.model = self.plan.model or default_model()
-        self.plan = self.plan.model_copy(update={"model": self.model})  # targets are known by what they were done with
+        folders = [each if "://" in each else str((self.base / Path(each).expanduser()).resolve())
+                   for each in self.plan.repositories]  # fmt: skip
+        # targets are known by what they were done with, a campaign's state also by where it works
+        self.plan = self.plan.model_copy(update={"model": self.model, "repositories": folders})
 
     @property
     def folder(self) -> Path:
@@ -104,13 +114,19 @@ class Campaign:
     def find(self) -> list[Target]:
         """Find the targets of all repositories as they are committed; raises UsageError."""
         found: dict[str, Target] = {}
-        for name in self.plan.repositories:
-            if "://" in name:
-                raise UsageError(f"{name} is no folder here.", hint="Clone it first, and name the clone.")
-            folder = (self.base / Path(name).expanduser()).resolve()
-            with opened(folder) as tree:
-                for each in targets(self.plan, str(folder), tree.commit, tree.files()):
-                    found[each.key] = each
+        for name in dict.fromkeys(self.plan.repositories):
+            try:
+                if "://" in name:
+                    raise UsageError(f"{name} is no folder here.", hint="Clone it first, and name the clone.")
+                with opened(Path(name)) as tree:
+                    for each in targets(self.plan, name, tree.commit, tree.files()):
+                        found[each.key] = each
+                    if tree.unnamed:
+                        self.notes.append(f"{tree.unnamed} files of {name} have names that are no text; they are left.")
+            except RedlineError as error:
+                if len(self.plan.repositories) == 1:
+                    raise
+                self.problems.append(str(error))  # the others are none the worse for it
         if len(found) > TARGETS_MAX:
             raise UsageError(f"There are {len(found):,} targets; {TARGETS_MAX:,} are the most.", hint="Narrow `over`.")
         if not found:
@@ -151,16 +167,46 @@ class Campaign:
 
     async def carry_out(self, where: Where) -> None:
         """Carry out what is left; raises RedlineError when it cannot begin. What ends is delivered as it comes."""
-        coordinator = Coordinator(
+        self.store.charge_reserved()
+        spent = self.store.spent_usd(each.key for each in self.wanted)
+        coordinator = self._coordinator = Coordinator(
             self.plan, self.model, self.store, self.journal,
-            Budget(self.plan.limits.cost_usd_max, self.plan.limits.requests_per_minute, self.store.spent_usd()),
-            self.folder / "archives", _trusted, self._ended,
+            Budget(self.plan.limits.cost_usd_max, self.plan.limits.requests_per_minute, spent),
+            self.folder / "archives", _trusted, self._ended, self._lost,
         )  # fmt: skip
-        rows = self.rows()
-        self._deliver_late(rows)
-        left = {(row.target.repository, row.target.commit) for row in rows if row.state not in ENDED}
-        for repository, commit in sorted(left):
-            await asyncio.to_thread(coordinator.archive, repository, commit)
+        try:
+            self._deliver_late(self.rows())
+            await self._pack(coordinator)
+            await self._all(coordinator, where)
+        finally:
+            shutil.rmtree(self.folder / "archives", ignore_errors=True)
+        if self.plan.output == "branch" and not self.lost:
+            self._branches()
+
+    def stop(self, why: str) -> None:
+        """Have workers stop; what is done is kept."""
+        if self._coordinator is not None:
+            self._coordinator.stopping = self._coordinator.stopping or why
+
+    def _lost(self, key: str) -> None:
+        if key in self._gone:
+            self._gone[key].set()
+
+    async def _pack(self, coordinator: Coordinator) -> None:
+        """Pack what workers are given; a repository that cannot be read fails its own targets alone."""
+        by_commit: dict[tuple[str, str], list[str]] = {}
+        for row in self.rows():
+            if row.state not in ENDED:
+                by_commit.setdefault((row.target.repository, row.target.commit), []).append(row.target.key)
+        for (repository, commit), keys in sorted(by_commit.items()):
+            try:
+                await asyncio.to_thread(coordinator.archive, repository, commit)
+            except RedlineError as error:
+                for key in keys:
+                    coordinator.end(key, "failed", str(error))
+                self._queue = deque(key for key in self._queue if key not in set(keys))
+
+    async def _all(self, coordinator: Coordinator, where: Where) -> None:
         if self._queue:
             async with self._engine(where) as engine:
                 host, port = place_of(where.listen or "127.0.0.1:0")
@@ -171,12 +217,12 @@ class Campaign:
                     at_once = self.plan.limits.concurrency or engine.slots * AHEAD
                     consumers = max(1, min(at_once, len(self._queue)))
                     await asyncio.gather(*(self._consume(engine, coordinator, address) for _ in range(consumers)))
+                    for key in self._suspects:
+                        self._queue.append(key)
+                        await self._consume(engine, coordinator, address, alone=True)
                 finally:
                     coordinator.stopping = coordinator.stopping or "the campaign has stopped"
                     await listener.close()
-                    shutil.rmtree(self.folder / "archives", ignore_errors=True)
-        if self.plan.output == "branch" and not self.lost:
-            self._branches()
 
     @asynccontextmanager
     async def _engine(self, where: Where) -> AsyncGenerator[Engine]:
@@ -202,28 +248,62 @@ class Campaign:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    async def _consume(self, engine: Engine, coordinator: Coordinator, address: str) -> None:
-        limit = self.plan.limits.tries_max
+    async def _consume(self, engine: Engine, coordinator: Coordinator, address: str, *, alone: bool = False) -> None:
+        """Have targets of the queue carried out, one after the other. `alone`: no other is under way."""
         while self._queue and not coordinator.stopping:
             key = self._queue.popleft()
-            why = ""
+            row = self.store.get(key)
+            begun = row.attempt if row else 0
+            why, died = "", False
             try:
-                await engine.carry_out({"coordinator": address, "campaign": self.plan.ident, "target": key})
-            except RedlineError as error:
-                if type(error).__name__ == "SchedulerLost":
+                await self._carried(engine, {"coordinator": address, "campaign": self.plan.ident, "target": key})
+            except Exception as error:  # noqa: BLE001  whatever a worker dies of is the target's
+                kind = type(error).__name__
+                if kind == "SchedulerLost":
                     self.lost = coordinator.stopping = str(error)
                     return
-                why = str(error)
-            except Exception as error:  # noqa: BLE001  whatever a worker dies of is the target's
-                why = f"{type(error).__name__}: {one_line(str(error), 300)}"
+                died = kind == "WorkerDied"
+                why = str(error) if isinstance(error, RedlineError) else f"{kind}: {one_line(str(error), 300)}"
             row = self.store.get(key)
             if row is None or row.state in ENDED or coordinator.stopping:
                 continue
             self._failures[key] += 1
-            if max(self._failures[key], row.tries) >= limit:
-                coordinator.end(key, "failed", f"given up after {limit} tries; {why or row.why or 'its worker died'}")
-            else:
+            if died and row.attempt == begun and self._failures[key] < UNBEGUN_MAX:
+                self._queue.append(key)  # it was only waiting there
+            elif died and not (alone or engine.alone) and self._failures[key] > 1:
+                self._failures[key] = 0
+                self._suspects.append(key)  # it, or another one beside it: that is told when it is alone
+            elif died and not (alone or engine.alone):
                 self._queue.append(key)
+            else:
+                self._again(coordinator, row, why)
+
+    def _again(self, coordinator: Coordinator, row: Row, why: str) -> None:
+        limit, key = self.plan.limits.tries_max, row.target.key
+        self.store.tried(key)
+        if row.tries + 1 >= limit:
+            coordinator.end(key, "failed", f"{GIVEN_UP} {limit} tries; {why or row.why or 'its worker died'}")
+        else:
+            self._queue.append(key)
+
+    async def _carried(self, engine: Engine, payload: dict[str, str]) -> None:
+        """Have one target carried out; raises what ended it, WorkerDied also when its worker is silent."""
+        from redline_agent.jobs.engine import WorkerDied  # it is loaded by now
+
+        gone = self._gone[payload["target"]] = asyncio.Event()
+        work, silence = asyncio.create_task(engine.carry_out(payload)), asyncio.create_task(gone.wait())
+        try:
+            await asyncio.wait({work, silence}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                await asyncio.wait({work}, timeout=LOST_GRACE_S)
+            if not work.done():
+                raise WorkerDied("nothing more was heard of its worker")
+            work.result()
+        finally:
+            self._gone.pop(payload["target"], None)
+            silence.cancel()
+            work.cancel()
+            await asyncio.gather(work, silence, return_exceptions=True)
 
     def _ended(self, row: Row) -> None:
         """Deliver what a target found, and tell whoever watches."""
@@ -238,9 +318,9 @@ class Campaign:
     def _deliver_late(self, rows: Sequence[Row]) -> None:
         """Deliver what an earlier start found and did not deliver, or delivered elsewhere."""
         for row in rows:
-            there = (
-                row.delivered == _REVIEW if self.plan.output == "proposals" else Path(row.delivered or "-").is_file()
-            )
+            place = Path(row.delivered or "-")
+            there = row.delivered == _REVIEW if self.plan.output == "proposals" else (
+                place.is_file() and place.parent == self.base / self.plan.out)  # fmt: skip
             if row.state == "proposed" and self.plan.output != "branch" and not there:
                 try:
                     self._deliver(row)
@@ -288,16 +368,16 @@ class Campaign:
         with opened(Path(repository), rows[0].target.commit) as tree:
             result = merged(tree, [(row, self.proposal(row)) for row in rows])
             message = f"{one_line(self.plan.task, 72)}\n\nBy Redline, campaign {self.plan.ident}.\n"
-            commit = tree.write_branch(name, result.changes, message, self.store.fact(fact))
+            known = self.store.fact(fact)
+            commit = tree.write_branch(
+                name, result.changes, message, known, lambda made: self.store.note(fact, f"{known} {made}".strip())
+            )
             self.store.note(fact, commit)
         for row in result.taken:
             self.store.deliver(row.target.key, f"{name} {commit[:12]}")
-        for key, why in result.left.items():
-            row = self.store.end(key, "failed", f"not in the branch: {why}")
-            if row is not None:
-                self.counts["proposed"] -= 1
-                self.counts["failed"] += 1
-                self.changed(row)
+        for row in rows:
+            if row.target.key in result.left:  # it is proposed all the same, and can be had another way
+                self.problems.append(f"{row.target.label} is not in the branch: {result.left[row.target.key]}")
 
     def close(self) -> None:
         """Close the files."""
@@ -309,14 +389,6 @@ class Campaign:
             self._store.close()
         if self._lock is not None:
             self._lock.release()
-
-
-def place_of(text: str) -> tuple[str, int]:
-    """Return host and port of HOST:PORT; raises UsageError."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"{text!r} is no HOST:PORT.", hint="As in build1.example:7000; port 0 takes a free one.")
-    return host.strip("[]"), int(port)
 
 
 def _trusted(repository: Path) -> bool:

@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import base64
 import json
+import os
 import shutil
 import ssl
 import tempfile
@@ -110,7 +111,7 @@ class Metered:
         self.capabilities = inner.capabilities
         self.inner = inner
         self.line = line
-        self._admitted: set[int] = set()
+        self._admitted: dict[int, Request] = {}
 
     async def ready(self) -> None:
         """Find out what only its server can say."""
@@ -129,14 +130,14 @@ class Metered:
             await asyncio.sleep(said["waitS"])
             waited += float(said["waitS"])
             if not said["again"]:
-                self._admitted.add(id(request))
+                self._admitted[id(request)] = request  # held, so that no other one has its id
                 return waited
 
     async def stream(self, request: Request) -> AsyncIterator[Piece]:
         """Ask, with leave."""
         if id(request) not in self._admitted:
             await self.admit(request)
-        self._admitted.discard(id(request))
+        del self._admitted[id(request)]
         async for piece in self.inner.stream(request):
             yield piece
 
@@ -300,13 +301,22 @@ PLACE: dict[str, Path] = {}
 """Where an embedded cluster's worker lays trees out: its campaign removes that folder."""
 
 
+def _sweep(top: Path) -> None:
+    """Remove the trees of workers that died."""
+    for folder in top.glob("worker-*-*"):
+        pid = folder.name.split("-")[1]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _here() -> Here:
     """Return this thread's own."""
     here: Here | None = getattr(_LOCAL, "here", None)
     if here is None:
         top = PLACE.get("folder") or state_dir() / "scratch"
         top.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder = Path(tempfile.mkdtemp(prefix="worker-", dir=top))
+        _sweep(top)
+        folder = Path(tempfile.mkdtemp(prefix=f"worker-{os.getpid()}-", dir=top))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         here = _LOCAL.here = Here(folder)
     return here

@@ -10,17 +10,21 @@ import json
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
-from redline_agent.errors import JournalError, RedlineError
+from redline_agent.errors import JournalError, RedlineError, UsageError
 
 FRAME_BYTES_MAX = 64 * 2**20
 CONNECT_S_MAX = 20.0
 ANSWER_S_MAX = 120.0
 CONNECTIONS_MAX = 4096
 CLOSE_S_MAX = 2.0
+PING_EVERY_S = 5.0
+SILENT_S_MAX = 20.0
+"""A worker of which nothing is heard for so long, its pings neither, is taken for dead."""
 
 
 class Superseded(RedlineError):
@@ -37,13 +41,27 @@ class Line:
         try:
             plain = socket.create_connection((host, int(port)), CONNECT_S_MAX)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._socket = context.wrap_socket(plain)
             self._socket.settimeout(ANSWER_S_MAX)
         except (OSError, ValueError) as error:
             raise JournalError(f"The campaign's coordinator at {address} cannot be reached: {error}.") from error
+        self._turn = threading.Lock()
+        self._closed = threading.Event()
+        threading.Thread(target=self._ping, daemon=True, name="redline-ping").start()
+
+    def _ping(self) -> None:
+        """Say now and then that this worker is there, whatever it waits for."""
+        while not self._closed.wait(PING_EVERY_S):
+            with suppress(RedlineError):
+                self.say({"do": "ping"})
 
     def say(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return the coordinator's answer; raises JournalError when there is none, Superseded when it wants no more."""
+        with self._turn:
+            return self._say(message)
+
+    def _say(self, message: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass")
         if len(body) > FRAME_BYTES_MAX:
             raise JournalError(f"A message to the coordinator is larger than {FRAME_BYTES_MAX:,} bytes.")
@@ -78,6 +96,7 @@ class Line:
     def close(self) -> None:
         """Close the connection."""
         self.broken = True
+        self._closed.set()
         with suppress(OSError):
             self._socket.close()
 
@@ -119,21 +138,26 @@ class Listener:
         here = self._visit()
         try:
             while True:
-                (size,) = struct.unpack(">I", await reader.readexactly(4))
+                async with asyncio.timeout(SILENT_S_MAX):
+                    head = await reader.readexactly(4)
+                (size,) = struct.unpack(">I", head)
                 if size > FRAME_BYTES_MAX:
                     return
                 body = await reader.readexactly(size)
                 answer = await _answered(here.answer, body)
                 writer.write(struct.pack(">I", len(answer)) + answer)
                 await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # it has gone
         finally:
-            here.over()
-            writer.close()
-            self._writers.discard(writer)
-            if not self._writers:
-                self._empty.set()
+            try:
+                with suppress(RedlineError):  # the disk has no room: the campaign stops with that
+                    here.over()
+            finally:
+                writer.close()
+                self._writers.discard(writer)
+                if not self._writers:
+                    self._empty.set()
 
     async def close(self) -> None:
         """Stop listening, and end what is connected."""
@@ -158,3 +182,11 @@ async def _answered(answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]
     except RedlineError as error:
         said = {"error": str(error)}
     return json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def place_of(text: str) -> tuple[str, int]:
+    """Return host and port of HOST:PORT; raises UsageError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"{text!r} is no HOST:PORT.", hint="As in build1.example:7000; port 0 takes a free one.")
+    return host.strip("[]"), int(port)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from redline_agent.errors import RedlineError
+from redline_agent.errors import JournalError, RedlineError
 from redline_agent.events import Compacted, Durable, Proposed, ReplyReceived, Retrying, durable_adapter
 from redline_agent.jobs.budget import Budget
 from redline_agent.jobs.plan import Plan
@@ -39,6 +39,7 @@ class Coordinator:
     archives: Path
     trusted: Callable[[Path], bool]
     ended: Callable[[Row], None] = field(default=lambda _row: None)
+    lost: Callable[[str], None] = field(default=lambda _key: None)
     stopping: str = ""
     _packed: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -79,8 +80,17 @@ class Visit:
     runs: set[str] = field(default_factory=set[str])
 
     async def answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Answer one message of the worker."""
+        """Answer one message of the worker; when the disk does not take it, the whole campaign stops."""
+        try:
+            return self._answer(message)
+        except JournalError as error:
+            self.to.stopping = self.to.stopping or str(error)
+            raise
+
+    def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         match message:
+            case {"do": "ping"}:
+                return {}
             case {"do": "begin", "target": str(key)}:
                 return self._begin(key)
             case {"do": "archive", "name": str(name), "at": int(at)}:
@@ -96,6 +106,7 @@ class Visit:
                 leave = self.to.budget.ask(self.ident, float(bound))
                 if not leave.refused and not leave.again:
                     self.to.store.count(self.key, requests=1)
+                    self.to.store.reserve(self.key, self.to.budget.reserved_usd(self.ident))
                 return {"waitS": leave.wait_s, "again": leave.again, "refused": leave.refused}
             case {"do": "end", "state": str(state), "why": str(why)}:
                 self._end(state, why)
@@ -117,10 +128,6 @@ class Visit:
         if to.stopping:
             return {"skip": to.stopping}
         limits = to.plan.limits
-        if row.tries >= limits.tries_max:
-            why = f"given up after {row.tries} tries; {row.why or 'its worker died each time'}"
-            to.end(key, "failed", why)
-            return {"skip": why}
         row = to.store.begin(key)
         assert row is not None  # noqa: S101  it was there
         self.key, self.attempt, self.done = key, row.attempt, False
@@ -197,6 +204,7 @@ class Visit:
                 unpaid = isinstance(event, Retrying) and not usage.total
                 cost = self.to.budget.paid(self.ident, 0.0 if unpaid else event.cost_usd)
                 self.to.store.count(self.key, tokens=usage.total, cost_usd=cost)
+                self.to.store.reserve(self.key, self.to.budget.reserved_usd(self.ident))
 
     def _end(self, state: str, why: str) -> None:
         """Say what a run's end means for its target."""
@@ -204,7 +212,10 @@ class Visit:
         cost = self.to.budget.gone(self.ident, unpaid=state in CUT)
         if cost:
             self.to.store.count(self.key, cost_usd=cost)
+        self.to.store.reserve(self.key, 0.0)
         match state:
+            case _ if self.to.stopping and state not in ("proposed", "answered"):
+                self.to.store.leave(self.key)
             case "proposed":
                 bad = self._unproven()
                 self.to.end(self.key, "failed" if bad else "proposed", bad)
@@ -232,6 +243,11 @@ class Visit:
     def over(self) -> None:
         """Note that the worker has gone."""
         if self.key and not self.done:
+            self.done = True
             cost = self.to.budget.gone(self.ident)
-            if cost:
-                self.to.store.count(self.key, cost_usd=cost)
+            try:
+                if cost:
+                    self.to.store.count(self.key, cost_usd=cost)
+                self.to.store.reserve(self.key, 0.0)
+            finally:
+                self.to.lost(self.key)

@@ -10,6 +10,8 @@ import asyncio
 import json
 import logging
 import sys
+import time
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -24,9 +26,9 @@ from redline_agent.jobs.certificates import EPHEMERAL_DAYS, made, security
 from redline_agent.safety.process import Helper, start_own
 
 CONNECT_S_MAX = 20.0
-DEATHS_MAX = 1_000
-"""How often a scheduler gives a task to another worker; the coordinator's own count of tries is what ends it."""
-RESPAWNS_MAX = 200
+DEATHS_MAX = 0
+"""How often a scheduler gives a task to another worker by itself: the campaign decides what is tried again, and how."""
+RESPAWNS_A_MINUTE_MAX = 60
 DESERTED_S_MAX = 60.0
 """How long a campaign waits for some worker to be there."""
 _WATCH_EVERY_S, _LOOK_EVERY_S = 0.2, 2.0
@@ -36,11 +38,16 @@ SETTINGS = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.comm.timeouts.connect": f"{CONNECT_S_MAX:g}s",
     "distributed.worker.memory.terminate": False,
+    "distributed.scheduler.worker-ttl": "30s",
 }
 
 
 class SchedulerLost(RedlineError):
     """The scheduler has gone; what the coordinator acknowledged is kept."""
+
+
+class WorkerDied(RedlineError):
+    """The worker has gone that had a target, or was to have it."""
 
 
 class _NoHTTP:
@@ -66,10 +73,12 @@ def prepare() -> None:
 class Engine:
     """Where targets are carried out."""
 
-    def __init__(self, client: Any, security_: Any, slots: int) -> None:
+    def __init__(self, client: Any, security_: Any, slots: int, *, alone: bool) -> None:
         self._client = client
         self.security = security_
         self.slots = slots
+        self.alone = alone
+        """Whether each worker has one target at a time, so that what it dies of is that one's."""
         self._numbers = 0
         self._deserted = asyncio.Event()
 
@@ -86,7 +95,7 @@ class Engine:
         self._deserted.set()
 
     async def carry_out(self, payload: dict[str, str]) -> dict[str, Any]:
-        """Have one target carried out; raises SchedulerLost, and whatever ended it."""
+        """Have one target carried out; raises SchedulerLost, WorkerDied, and whatever else ended it."""
         self._numbers += 1
         key = f"redline-{payload['campaign']}-{payload['target']}-{self._numbers}"
         try:
@@ -108,6 +117,8 @@ class Engine:
             names = {each.__name__ for each in type(error).__mro__}
             if names & {"FutureCancelledError", "ClosedClientError", "CommClosedError"}:
                 raise SchedulerLost("The scheduler is lost.") from error
+            if "KilledWorker" in names:
+                raise WorkerDied("its worker died") from error
             raise
 
 
@@ -129,7 +140,7 @@ async def embedded(workers: int, threads: int, folder: Path) -> AsyncGenerator[E
         client = await Client(scheduler.address, security=own, asynchronous=True, set_as_default=False)
         async with asyncio.timeout(CONNECT_S_MAX):
             await client.wait_for_workers(1)
-        async with _watched(Engine(client, own, workers * threads)) as engine:
+        async with _watched(Engine(client, own, workers * threads, alone=threads == 1)) as engine:
             yield engine
     except TimeoutError as error:
         raise RedlineError("No worker could be started.", hint="See: redline doctor") from error
@@ -158,7 +169,7 @@ class Crew:
         self._folder = folder
         self._helpers: list[Helper] = []
         self._count = count
-        self._left = RESPAWNS_MAX
+        self._respawned: deque[float] = deque()
         self._watch: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
 
@@ -180,8 +191,10 @@ class Crew:
     async def _replace(self) -> None:
         while not self._ending.is_set():
             for at, helper in enumerate(self._helpers):
-                if helper.ended and self._left > 0:
-                    self._left -= 1
+                while self._respawned and self._respawned[0] < time.monotonic() - 60:
+                    self._respawned.popleft()
+                if helper.ended and len(self._respawned) < RESPAWNS_A_MINUTE_MAX:
+                    self._respawned.append(time.monotonic())
                     await helper.stop()  # lets go of its pipes
                     with suppress(RedlineError):  # it is tried again
                         self._helpers[at] = await self._one()
@@ -212,7 +225,8 @@ async def remote(address: str, own: Any) -> AsyncGenerator[Engine]:
         threads: dict[str, int] = await client.nthreads()
         if not threads:
             raise RedlineError(f"The scheduler {address} has no workers.", hint="Start some: redline worker --help")
-        async with _watched(Engine(client, own, sum(threads.values()))) as engine:
+        alone = all(count == 1 for count in threads.values())
+        async with _watched(Engine(client, own, sum(threads.values()), alone=alone)) as engine:
             yield engine
     finally:
         await client.close()

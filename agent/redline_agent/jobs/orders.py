@@ -14,7 +14,7 @@ from redline_agent.context.gather import Task
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.messages import Label
 from redline_agent.safety.process import start_detached
-from redline_agent.session import Run
+from redline_agent.session import Run, journal_path
 from redline_agent.workspace.overlay import Buffers
 
 BUFFERS_CHARS_MAX = 20_000_000
@@ -77,7 +77,18 @@ def log_of(run: str) -> Path:
 
 
 def start(given: Order) -> int:
-    """Start a worker that outlives this process; returns its process id. Raises RedlineError."""
+    """Start a worker that outlives this process; returns its process id. Raises RedlineError, UsageError when the
+    session has one already.
+    """
+    from redline_agent.jobs.reach import jobs  # which knows of orders
+
+    busy = [said for _, said in jobs(journal_path(state_dir(), Path(given.root))).values()
+            if said["sessionId"] == given.session]  # fmt: skip
+    if busy:
+        raise UsageError(
+            f"The session {given.session} has a run that goes on in the background ({busy[0]['runId']}).",
+            hint="Wait for it, steer it, or cancel it.",
+        )
     argv = [sys.executable, "-P", "-m", "redline_agent.jobs.background"]
     log = log_of(given.run)
     try:

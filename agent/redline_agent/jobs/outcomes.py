@@ -95,14 +95,13 @@ def _sizes(rows: Sequence[Row]) -> list[int]:
     for repository, its in by_repository.items():
         with opened(Path(repository)) as tree:
             known = tree.sizes(set(tree.files()))
-        for row in its:
-            paths = row.target.paths or (".",)
-            sizes.append(sum(size for path, size in known.items() if any(_in(path, each) for each in paths)))
+        beneath: Counter[str] = Counter()
+        for path, size in known.items():
+            parts = path.split("/")
+            for end in range(len(parts) + 1):
+                beneath["/".join(parts[:end]) or "."] += size
+        sizes += [sum(beneath[path] for path in row.target.paths or (".",)) for row in its]
     return sizes
-
-
-def _in(path: str, target: str) -> bool:
-    return target in (".", path) or path.startswith(target + "/")
 
 
 def summary(rows: Sequence[Row], counts: Counter[str] | None = None) -> dict[str, Any]:

@@ -69,6 +69,16 @@ class Plan(_Part):
             raise ValueError("it is empty")
         return value.strip()
 
+    @field_validator("over", "exclude")
+    @classmethod
+    def _globs(cls, value: list[str]) -> list[str]:
+        for each in value:
+            try:
+                pathspec.PathSpec.from_lines("gitignore", [each]).match_file("a")
+            except (ValueError, re.error) as error:
+                raise ValueError(f"{each!r} is no glob") from error
+        return value
+
     @field_validator("branch")
     @classmethod
     def _branch(cls, value: str) -> str:
@@ -78,9 +88,11 @@ class Plan(_Part):
 
     @property
     def ident(self) -> str:
-        """The name that its state is kept under: its own, or one made of the task."""
+        """The name that its state is kept under: its own, or one made of the task, and of where it works."""
         words = re.sub(r"[^a-z0-9]+", "-", self.task.lower()).strip("-")[:32].strip("-")
-        return self.name or f"{words or 'campaign'}-{self.digest[:8]}"
+        what = "" if self.name else self.digest
+        where = hashlib.sha256("\0".join([what, *sorted(self.repositories)]).encode()).hexdigest()[:8]
+        return f"{self.name or words or 'campaign'}-{where}"
 
     @property
     def digest(self) -> str:
@@ -92,14 +104,14 @@ class Plan(_Part):
     @property
     def branch_name(self) -> str:
         """The branch that results are committed to."""
-        return self.branch or f"redline/{self.ident}"
+        return self.branch or f"redline/{self.name or self.ident}"
 
 
 def load(path: Path) -> Plan:
     """Read a campaign's file; raises UsageError with what is wrong in it."""
     try:
         return checked(tomllib.loads(path.read_text("utf-8")), str(path))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"The campaign {path} cannot be read: {error}.") from error
 
 

@@ -43,9 +43,8 @@ def job(journal: Path, ident: str = "") -> Path:
 def logs_of_starting(ident: str) -> list[Path]:
     """Return the logs of workers that were started a moment ago: they are there until a run ends well."""
     logs = state_dir() / "logs"
-    if ident.startswith("run-"):
-        return [path for path in [log_of(ident)] if path.exists()]
-    return [path for path in logs.glob("run-*.log") if time.time() - path.stat().st_mtime < START_S_MAX]
+    found = [log_of(ident)] if ident.startswith("run-") else list(logs.glob("run-*.log"))
+    return [path for path in found if path.exists() and time.time() - path.stat().st_mtime < START_S_MAX]
 
 
 def asked(path: Path, message: dict[str, Any]) -> dict[str, Any]:

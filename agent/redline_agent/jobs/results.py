@@ -54,7 +54,7 @@ def patch(changes: Sequence[Changed]) -> str:
     parts: list[str] = []
     for each in changes:
         before, after = ((data or b"").decode("utf-8", "surrogateescape") for data in (each.before, each.after))
-        old, new = f"a/{each.path}", f"b/{each.path}"
+        old, new = _quoted(f"a/{each.path}"), _quoted(f"b/{each.path}")
         parts.append(f"diff --git {old} {new}\n")
         if each.before is None:
             parts.append(f"new file mode {each.mode:o}\n")
@@ -65,6 +65,14 @@ def patch(changes: Sequence[Changed]) -> str:
         lines = difflib.unified_diff(_lines(before), _lines(after), old, new)
         parts += (line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
     return "".join(parts)
+
+
+def _quoted(name: str) -> str:
+    """Return a name as git writes it in a patch."""
+    if not any(char in '"\\' or ord(char) < 32 or ord(char) == 127 for char in name):
+        return name
+    known = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return '"' + "".join(known.get(c, f"\\{ord(c):03o}" if ord(c) < 32 or ord(c) == 127 else c) for c in name) + '"'
 
 
 def _lines(text: str) -> list[str]:

@@ -16,12 +16,14 @@ from redline_agent.journal import new_id
 
 State = Literal["left", "running", "proposed", "nothing", "failed", "over budget"]
 ENDED: tuple[State, ...] = ("proposed", "nothing", "failed", "over budget")
+GIVEN_UP = "given up after"
+"""How the reason begins of a target that failed because its workers died."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS target (
   key TEXT PRIMARY KEY, repository TEXT NOT NULL, git_commit TEXT NOT NULL, paths TEXT NOT NULL, state TEXT NOT NULL,
   why TEXT NOT NULL, tries INTEGER NOT NULL, attempt INTEGER NOT NULL, session TEXT NOT NULL, run TEXT NOT NULL,
   requests INTEGER NOT NULL, tokens INTEGER NOT NULL, cost REAL NOT NULL, seconds REAL NOT NULL, began REAL NOT NULL,
-  delivered TEXT NOT NULL
+  delivered TEXT NOT NULL, reserved REAL NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
@@ -67,30 +69,40 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
             path.chmod(0o600)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._do("PRAGMA journal_mode=WAL")
+            self._do("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"The campaign's state {path} cannot be opened: {error}.") from error
 
+    def _do(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(statement, values)
+        except sqlite3.Error as error:
+            raise JournalError(f"The campaign's state cannot be written or read: {error}.") from error
+
     def take_in(self, wanted: Sequence[Target], *, again: bool) -> None:
         """Add new targets; those that were not ended (and failed ones, `again`) are left to do, with fresh tries."""
-        self._db.execute("BEGIN IMMEDIATE")
+        self._do("BEGIN IMMEDIATE")
         for each in wanted:
-            self._db.execute(
-                "INSERT OR IGNORE INTO target VALUES (?, ?, ?, ?, 'left', '', 0, 0, ?, ?, 0, 0, 0, 0, 0, '')",
+            self._do(
+                "INSERT OR IGNORE INTO target VALUES (?, ?, ?, ?, 'left', '', 0, 0, ?, ?, 0, 0, 0, 0, 0, '', 0)",
                 (each.key, each.repository, each.commit, json.dumps(each.paths), new_id("session"), new_id("run")),
             )
-            self._db.execute(
+            self._do(
                 "UPDATE target SET state = 'left', why = '', tries = 0"
                 " WHERE key = ? AND state IN ('left', 'running', 'over budget')", (each.key,),
             )  # fmt: skip
-            if again:
-                self._db.execute(
+            if again:  # what was given up has no end: it goes on from its journal, and pays for nothing twice
+                self._do(
+                    "UPDATE target SET state = 'left', tries = 0, why = ''"
+                    " WHERE key = ? AND state = 'failed' AND why LIKE ?", (each.key, GIVEN_UP + "%"),
+                )  # fmt: skip
+                self._do(
                     "UPDATE target SET state = 'left', why = '', tries = 0, session = ?, run = ?"
                     " WHERE key = ? AND state = 'failed'", (new_id("session"), new_id("run"), each.key),
                 )  # fmt: skip
-        self._db.execute("COMMIT")
+        self._do("COMMIT")
 
     def look(self, wanted: Sequence[Target]) -> list[Row]:
         """Return targets as they would be begun, without noting anything."""
@@ -102,32 +114,44 @@ class Store:
     def rows(self, keys: Iterable[str] | None = None) -> list[Row]:
         """Return all targets, or some, in the order of repository and path."""
         wanted = None if keys is None else set(keys)
-        found = self._db.execute("SELECT * FROM target ORDER BY repository, paths").fetchall()
+        found = self._do("SELECT * FROM target ORDER BY repository, paths").fetchall()
         return [_row(values) for values in found if wanted is None or values[0] in wanted]
 
     def get(self, key: str) -> Row | None:
         """Return one target."""
-        values = self._db.execute("SELECT * FROM target WHERE key = ?", (key,)).fetchone()
+        values = self._do("SELECT * FROM target WHERE key = ?", (key,)).fetchone()
         return _row(values) if values else None
 
     def begin(self, key: str) -> Row | None:
         """Note that a worker begins with a target: one more try, which fences off the one before."""
-        self._db.execute(
-            "UPDATE target SET state = 'running', tries = tries + 1, attempt = attempt + 1, began = ? WHERE key = ?",
+        self._do(
+            "UPDATE target SET state = 'running', attempt = attempt + 1, began = ? WHERE key = ?",
             (time.time(), key),
         )
         return self.get(key)
 
     def count(self, key: str, *, requests: int = 0, tokens: int = 0, cost_usd: float = 0.0) -> None:
         """Add to what a target used."""
-        self._db.execute(
+        self._do(
             "UPDATE target SET requests = requests + ?, tokens = tokens + ?, cost = cost + ? WHERE key = ?",
             (requests, tokens, cost_usd, key),
         )
 
+    def tried(self, key: str) -> None:
+        """Note that a worker died at a target."""
+        self._do("UPDATE target SET tries = tries + 1 WHERE key = ?", (key,))
+
+    def reserve(self, key: str, usd: float) -> None:
+        """Note what requests of a target that are under way may cost at most, in US dollars."""
+        self._do("UPDATE target SET reserved = ? WHERE key = ?", (usd, key))
+
+    def charge_reserved(self) -> None:
+        """Count what was reserved when the process before this one died as spent: it may have been."""
+        self._do("UPDATE target SET cost = cost + reserved, reserved = 0 WHERE reserved > 0")
+
     def end(self, key: str, state: State, why: str = "") -> Row | None:
         """Note how a target ended; its seconds are those of its last try."""
-        self._db.execute(
+        self._do(
             "UPDATE target SET state = ?, why = ?, began = 0, seconds = CASE WHEN began > 0 THEN ? - began ELSE seconds"
             " END WHERE key = ?", (state, why[:2_000], time.time(), key),
         )  # fmt: skip
@@ -135,15 +159,15 @@ class Store:
 
     def leave(self, key: str) -> None:
         """Note that a target is to be done later."""
-        self._db.execute("UPDATE target SET state = 'left' WHERE key = ? AND state = 'running'", (key,))
+        self._do("UPDATE target SET state = 'left' WHERE key = ? AND state = 'running'", (key,))
 
     def deliver(self, key: str, where: str) -> None:
         """Note where a target's result went."""
-        self._db.execute("UPDATE target SET delivered = ? WHERE key = ?", (where, key))
+        self._do("UPDATE target SET delivered = ? WHERE key = ?", (where, key))
 
-    def spent_usd(self) -> float:
-        """Return what all targets cost so far."""
-        return float(self._db.execute("SELECT coalesce(sum(cost), 0) FROM target").fetchone()[0])
+    def spent_usd(self, keys: Iterable[str]) -> float:
+        """Return what some targets cost so far, in US dollars."""
+        return sum(row.cost_usd for row in self.rows(keys))
 
     def counts(self, keys: Iterable[str]) -> dict[str, int]:
         """Return how many of some targets are in each state."""
@@ -154,11 +178,11 @@ class Store:
 
     def note(self, name: str, value: str) -> None:
         """Keep a fact about the campaign."""
-        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+        self._do("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
 
     def fact(self, name: str) -> str:
         """Return a fact, "" when it is not known."""
-        row = self._db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        row = self._do("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
         return str(row[0]) if row else ""
 
     def close(self) -> None:
@@ -169,4 +193,4 @@ class Store:
 def _row(values: tuple[Any, ...]) -> Row:
     key, repository, commit, paths, *rest = values
     target = Target(key, repository, commit, tuple(json.loads(paths)))
-    return Row(target, *rest)
+    return Row(target, *rest[:-1])

@@ -13,7 +13,7 @@ import stat
 import tarfile
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,15 @@ class Tree:
             raise needs_scale() from error
 
         self.folder = folder
+        self.unnamed = 0
+        """How many files have names that are no text: they are no targets."""
         try:
             self._repo: Any = Repo(str(folder))
             self.commit = commit or self._repo.head().decode()
-            self._root = self._read(self.commit.encode()).tree
+            self._root = self._object(self.commit.encode()).tree
+            _check_format(self._repo, folder)
+        except UsageError:
+            raise
         except Exception as error:
             raise UsageError(
                 f"{folder} has no commit that can be read ({type(error).__name__}: {error}).",
@@ -48,8 +53,17 @@ class Tree:
             ) from error
         self.ident = str(self._root.decode())
 
-    def _read(self, ident: bytes) -> Any:
+    def _object(self, ident: bytes) -> Any:
         return self._repo.object_store[ident]
+
+    def _read(self, ident: bytes) -> Any:
+        try:
+            return self._object(ident)
+        except Exception as error:  # dulwich raises what it meets
+            raise WorkspaceError(
+                f"{self.folder} lacks an object that its commit names ({type(error).__name__}: {error}).",
+                hint="A clone that is partial or damaged cannot be worked on: see git fsck.",
+            ) from error
 
     def close(self) -> None:
         """Close the repository's files."""
@@ -80,7 +94,10 @@ class Tree:
 
     def files(self) -> list[str]:
         """Return the paths of regular files whose names are text."""
-        return [path for path, mode, _ in self.entries() if stat.S_ISREG(mode) and path.isprintable()]
+        every = [path for path, mode, _ in self.entries() if stat.S_ISREG(mode)]
+        named = [path for path in every if path.isprintable()]
+        self.unnamed = len(every) - len(named)
+        return named
 
     def sizes(self, paths: set[str]) -> dict[str, int]:
         """Return the sizes in bytes of some files."""
@@ -107,25 +124,37 @@ class Tree:
         beside.replace(into)
 
     def write_branch(
-        self, branch: str, changes: Mapping[str, tuple[bytes, int] | None], message: str, ours: str = ""
+        self,
+        branch: str,
+        changes: Mapping[str, tuple[bytes, int] | None],
+        message: str,
+        ours: str = "",
+        noted: Callable[[str], None] = lambda _commit: None,
     ) -> str:
         """Commit changed files (None: deleted) on this commit, as a branch; returns the new commit.
 
-        A branch of that name is replaced only when it still is the commit that was written before (`ours`). Raises
-        UsageError.
+        A branch of that name is replaced only when it still is a commit that was written before (one of `ours`). The
+        new one is `noted` before the branch has it. Raises UsageError.
         """
         try:
-            return self._write_branch(branch, changes, message, ours)
+            return self._write_branch(branch, changes, message, ours, noted)
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"The branch {branch} of {self.folder} cannot be written: {error}.") from error
 
     def _write_branch(
-        self, branch: str, changes: Mapping[str, tuple[bytes, int] | None], message: str, ours: str
+        self,
+        branch: str,
+        changes: Mapping[str, tuple[bytes, int] | None],
+        message: str,
+        ours: str,
+        noted: Callable[[str], None],
     ) -> str:
         from dulwich.objects import Blob, Commit
 
         name = b"refs/heads/" + branch.encode()
-        before = self._free(name, ours.encode())
+        for path in changes:
+            _check_parts(self.folder, path.encode("utf-8", "surrogateescape").split(b"/"))
+        mine = ours.encode().split()
         commit: Any = Commit()
         blobs = {
             path.encode("utf-8", "surrogateescape"): change and (Blob.from_string(change[0]), change[1])
@@ -136,19 +165,31 @@ class Tree:
                 self._repo.object_store.add_object(made[0])
         commit.tree = self._with(self._root, [(path.split(b"/"), made) for path, made in blobs.items()])
         commit.parents = [self.commit.encode()]
+        commit.message = message.encode()
+        refs = self._repo.refs
+        there = refs[name] if name in refs else None  # noqa: SIM401  it is no mapping of the usual kind
+        if there in mine and self._same(there, commit):
+            return there.decode()  # nothing is new
+        before = self._free(name, mine)
         commit.author = commit.committer = WHO
         commit.author_time = commit.commit_time = int(time.time())
         commit.author_timezone = commit.commit_timezone = 0
         commit.encoding = b"UTF-8"
-        commit.message = message.encode()
         self._repo.object_store.add_object(commit)
-        refs = self._repo.refs
+        noted(commit.id.decode())
         done = refs.add_if_new(name, commit.id) if before is None else refs.set_if_equals(name, before, commit.id)
         if not done:
             raise UsageError(f"The branch {branch} of {self.folder} was changed meanwhile.", hint="Start again.")
         return commit.id.decode()
 
-    def _free(self, name: bytes, ours: bytes) -> bytes | None:
+    def _same(self, ident: bytes, commit: Any) -> bool:
+        try:
+            known = self._object(ident)
+        except KeyError:
+            return False
+        return (known.tree, known.parents, known.message) == (commit.tree, commit.parents, commit.message)
+
+    def _free(self, name: bytes, ours: list[bytes]) -> bytes | None:
         """The commit that a branch has, None when there is none; raises UsageError for one that is not Redline's."""
         if name not in self._repo.refs:
             return None
@@ -156,7 +197,7 @@ class Tree:
         heads = [self._repo.refs.get_symrefs().get(b"HEAD", b"")]
         others = Path(os.fsdecode(self._repo.commondir())).glob("worktrees/*/HEAD")
         heads += (head.read_bytes().removeprefix(b"ref: ").strip() for head in others)
-        if ident != ours or name in heads:
+        if ident not in ours or name in heads:
             raise UsageError(
                 f"{self.folder} has a branch {name.decode().removeprefix('refs/heads/')} already.",
                 hint="Name another one with `branch`, or delete it.",
@@ -257,6 +298,24 @@ def _lay_out(files: tarfile.TarFile, made: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             place.symlink_to(to)
+
+
+def _check_parts(folder: Path, parts: list[bytes]) -> None:
+    """Raise WorkspaceError for a path that no tree may have."""
+    if any(part in (b"", b".", b"..") or part.lower() == b".git" for part in parts):
+        raise WorkspaceError(f"{folder}: a result has a name that cannot be: {b'/'.join(parts)!r}.")
+
+
+def _check_format(repo: Any, folder: Path) -> None:
+    """Raise UsageError for a repository of a kind that would be read or written wrongly."""
+    config = repo.get_config()
+    for name, value in config.items((b"extensions",)) if (b"extensions",) in config.sections() else ():
+        fine = {b"objectformat": b"sha1", b"refstorage": b"files"}
+        if name.lower() in fine and value.lower() != fine[name.lower()]:
+            raise UsageError(
+                f"{folder} is a repository with {name.decode()} = {value.decode()}, which campaigns do not know.",
+                hint="They know sha1 and files.",
+            )
 
 
 def needs_scale() -> UsageError:

@@ -37,14 +37,14 @@ async def work(scheduler: str, security: Any, threads: int, *, host: str = "", f
             raise RedlineError(f"The scheduler {scheduler} cannot be worked for: {error}.") from error
 
 
-async def schedule(host: str, port: int, security: Any, tries_max: int) -> None:
+async def schedule(host: str, port: int, security: Any) -> None:
     """Be a scheduler until it is interrupted; raises UsageError when the place is taken."""
-    from redline_agent.jobs.engine import BareScheduler, prepare
+    from redline_agent.jobs.engine import DEATHS_MAX, BareScheduler, prepare
 
     prepare()
     try:
         scheduler: Any = await BareScheduler(
-            host=host, port=port, protocol="tls://", security=security, dashboard=False, allowed_failures=tries_max
+            host=host, port=port, protocol="tls://", security=security, dashboard=False, allowed_failures=DEATHS_MAX
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"No scheduler can listen on {host}:{port}: {error}.") from error

@@ -13,7 +13,7 @@ from typing import Literal
 from redline_agent.text import split_lines
 from redline_agent.workspace.hunks import Change, Origin, changes
 from redline_agent.workspace.mapping import Step, applied, beside, found_again, mapped, may_slide
-from redline_agent.workspace.textfile import TextFile, digest
+from redline_agent.workspace.textfile import TextFile, digest, line_ends, to_line_end
 
 State = Literal["pending", "applying", "accepted", "unconfirmed", "rejected", "conflicted", "stale", "undone"]
 BATCHES_MAX = 50
@@ -134,6 +134,7 @@ class FileReview:
         if text == self.file.text:
             return False
         before = [(hunk.state, hunk.start, hunk.end) for hunk in self.hunks]
+        self._take_line_ends(text)
         old_lines, lines = split_lines(self.file.text), split_lines(text)
         self.file = self.file.with_text(text)
         for hunk in self.hunks:
@@ -160,6 +161,23 @@ class FileReview:
         """Whether a text is the echo, or the undo, of an accept."""
         version = digest(text)
         return any(version in (batch.before, batch.after) for batch in self._batches)
+
+    def _take_line_ends(self, text: str) -> None:
+        """Where the whole file has come to other line ends (a checkout that converts them), have the hunks so too."""
+        ends = {mine: line_ends(mine) for mine in (self.file.text, text)}
+        if (
+            self._batches
+            or len(ends[text]) != 1
+            or len(ends[self.file.text]) != 1
+            or ends[text] == ends[self.file.text]
+        ):
+            return
+        (end,) = ends[text]
+        self.file = self.file.with_text(to_line_end(self.file.text, end))
+        for hunk in self.hunks:
+            hunk.old = tuple(to_line_end(line, end) for line in hunk.old)
+            hunk.new = tuple(to_line_end(line, end) for line in hunk.new)
+            hunk.home = hunk.adrift = None
 
     def _known(self, version: str) -> tuple[_Batch, bool] | None:
         """Return the latest accept whose text this is, and whether it is the one after it (an echo), not before it."""

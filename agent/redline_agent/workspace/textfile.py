@@ -112,6 +112,12 @@ def line_end(text: str) -> str:
     return "\r\n" if crlf * 2 > text.count("\n") else "\n"
 
 
+def line_ends(text: str) -> set[str]:
+    r"""Return which of \r\n and \n a text's lines end in."""
+    crlf = text.count("\r\n")
+    return {end for end, count in (("\r\n", crlf), ("\n", text.count("\n") - crlf)) if count}
+
+
 def to_line_end(text: str, end: str) -> str:
     r"""Return `text` with each \r\n and \n as `end`."""
     text = text.replace("\r\n", "\n")

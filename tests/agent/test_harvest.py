@@ -1,0 +1,139 @@
+"""What a command wrote while the user went on: nothing of the user's is lost, and what cannot be said is told."""
+
+import asyncio
+import time
+
+import pytest
+from kit import issue, lay, workspace
+from redline_agent.deciding import accept
+from redline_agent.errors import FileRefused
+from redline_agent.safety.keeper import Keeper
+from redline_agent.safety.sandbox.layers import Found
+from redline_agent.workspace.hunks import Origin
+from redline_agent.workspace.overlay import Overlay
+from redline_agent.workspace.proposing import propose
+from redline_agent.workspace.workbench import Workbench
+
+BY = Origin(1, "c", "run", "why")
+
+
+class Editor:
+    """Open documents that the user types in."""
+
+    def __init__(self, **texts):
+        self.texts = texts
+
+    def open_text(self, path):
+        return (self.texts[path], 1) if path in self.texts else None
+
+    def open_paths(self):
+        return list(self.texts)
+
+
+def run(folder, overlay, command, *, meanwhile=lambda: None, then="", found=None):
+    """Run a command over an overlay; returns its harvest, and what another command prints afterwards."""
+    ws = workspace(folder)
+
+    async def go():
+        bench = Workbench(overlay, Keeper(ws.rules, folder, trusted=True), folder.parent / "scratch", found=found)
+        await bench.ready()
+
+        async def once(text, beside):
+            request, began_s = bench.command(text, "."), time.time()
+            task = asyncio.create_task(bench.run(request, issue(request), timeout_s=20))
+            await asyncio.sleep(0.3)
+            beside()
+            return await task, began_s
+
+        try:
+            _, began_s = await once(command, meanwhile)
+            harvest = await bench.harvest(BY, began_s)
+            after, _ = await once(then or "true", lambda: None)
+            return harvest, after.out.decode()
+        finally:
+            await bench.close()
+
+    return asyncio.run(go())
+
+
+def proposed(folder, overlay):
+    ws = workspace(folder)
+    return propose(overlay, run="r", session="s", instruction="x", rules=ws.rules, proof=[], notes=[])
+
+
+def test_what_is_typed_elsewhere_stays_and_what_is_typed_in_the_same_lines_wins(folder):
+    text = "one\ntwo  \nthree\nfour\n"
+    lay(folder, {"a.txt": text, "b.txt": text})
+    editor = Editor(**{"a.txt": text, "b.txt": text})
+    overlay = Overlay(workspace(folder).resolver, editor)
+
+    def typing():
+        editor.texts["a.txt"] = text + "TYPED\n"
+        editor.texts["b.txt"] = text.replace("two  ", "TYPED")
+
+    harvest, shown = run(folder, overlay, "sleep 0.8; sed -i 's/ *$//' a.txt b.txt", meanwhile=typing, then="cat b.txt")
+    assert harvest.taken == ["a.txt"]
+    assert list(harvest.left) == ["b.txt"]
+    assert "changed in the editor" in harvest.left["b.txt"]
+    assert shown == editor.texts["b.txt"]  # the next command sees what the user has
+    (review,) = proposed(folder, overlay).files.values()
+    assert review.result([hunk.id for hunk in review.hunks]) == "one\ntwo\nthree\nfour\nTYPED\n"
+
+
+def test_a_stale_result_is_not_what_the_next_command_sees(folder):
+    lay(folder, {"a.txt": "1\n"})
+    overlay = Overlay(workspace(folder).resolver)
+    save = lambda: (folder / "a.txt").write_text("the user's\n")
+    harvest, shown = run(folder, overlay, "sleep 0.8; echo agent > a.txt", meanwhile=save, then="cat a.txt")
+    assert (harvest.taken, harvest.stale, shown) == ([], ["a.txt"], "the user's\n")
+
+
+def test_files_that_a_command_makes_keep_their_bytes(folder):
+    lay(folder, {"l.txt": "x\n", "x.sh": "true\n"})
+    (folder / "l.txt").write_bytes("größe straße schön\n".encode("latin-1"))
+    overlay = Overlay(workspace(folder).resolver)
+    harvest, _ = run(
+        folder, overlay,
+        r"printf '\357\273\277a,b\r\n' > bom.csv; printf '\377\376a\0\n\0' > wide.txt;"
+        " iconv -f latin1 -t utf8 l.txt > t && cat t > l.txt; rm t; chmod +x x.sh",
+    )  # fmt: skip
+    assert harvest.taken == ["bom.csv", "wide.txt"]
+    assert "encoding" in harvest.left["l.txt"]
+    assert "mode bits" in harvest.left["x.sh"]
+    proposal = proposed(folder, overlay)
+    accept(workspace(folder), proposal, [item.id for item in proposal.items])
+    assert (folder / "bom.csv").read_bytes() == b"\xef\xbb\xbfa,b\r\n"
+    assert (folder / "wide.txt").read_bytes() == b"\xff\xfea\0\n\0"
+
+
+def test_without_a_sandbox_the_large_folders_are_copies(folder):
+    lay(folder, {"a.txt": "1\n", "node_modules/m/index.js": "x\n"})
+    run(folder, Overlay(workspace(folder).resolver), "touch node_modules/m/leak", found=Found(None))
+    assert [path.name for path in (folder / "node_modules/m").iterdir()] == ["index.js"]
+
+
+def test_a_coding_line_is_not_changed_without_the_bytes(folder):
+    ws = workspace(folder)
+    (folder / "a.py").write_bytes("# coding: latin-1\nx = 'ö'\n".encode("latin-1"))
+    overlay = Overlay(ws.resolver)
+    write = lambda path, text: overlay.write(path, text, BY, issue_write(path, text))
+    with pytest.raises(FileRefused, match="would declare utf-8"):
+        write("a.py", "# coding: utf-8\nx = 'ö'\n")
+    write("a.py", "# coding: latin-1\nx = 'öö'\n")
+    write("new.py", "# coding: latin-1\nx = 'ö'\n")
+    proposal = proposed(folder, overlay)
+    accept(ws, proposal, [item.id for item in proposal.items])
+    assert (folder / "a.py").read_bytes() == "# coding: latin-1\nx = 'öö'\n".encode("latin-1")
+    assert (folder / "new.py").read_bytes() == "# coding: latin-1\nx = 'ö'\n".encode("latin-1")
+
+
+def issue_write(path, text):
+    from redline_agent.safety.requests import Access, text_digest
+
+    return issue(Access("write", path, content=text_digest(text)))
+
+
+def test_a_document_that_was_never_saved_is_a_file_too(folder):
+    lay(folder, {"a.py": "x\n", ".gitignore": "*.log\n"})
+    editor = Editor(**{"new.py": "y\n", "a.py": "x\n", "b.log": "z\n"})
+    assert Overlay(workspace(folder).resolver, editor).walk() == [".gitignore", "a.py", "new.py"]
