@@ -387,6 +387,129 @@ def test_an_idle_server_is_let_go(folder, fake, monkeypatch):
     assert asyncio.run(go()) == {}
 
 
+def proofs_in_one_workspace(folder, files, steps, then):
+    """Prove one change after the other with the same servers; `then[i]` happens after the i-th."""
+    lay(folder, files)
+    ws = workspace(folder)
+    ws.memory.trust(ws.resolver.root)
+
+    async def go():
+        found, pids = [], []
+        for at, step in enumerate(steps):
+            model = ScriptedModel([step, finish()])
+            run = ws.new_run(Task("x"), model, SERVED)
+            async for _ in ws.carry_out(run, model):
+                pass
+            found.append(items(run, "diagnostics"))
+            pids.append({warm.child.process.pid for warm in ws.servers._warm.values()})
+            then.get(at, lambda: None)()
+        await ws.close()
+        return found, pids
+
+    return asyncio.run(go())
+
+
+def test_a_server_that_hangs_is_not_asked_again(folder, fake):
+    found, pids = proofs_in_one_workspace(folder, fake, [change("hang"), change("bad now")], {})
+    assert [(item.state, item.ok) for (item,) in found] == [("timed-out", None), ("current", False)]
+    assert pids[0] == set()  # it was let go at once
+
+
+SEES_THE_DISK = (
+    FAKE.replace(
+        '    elif method == "shutdown":',
+        """    elif method == "workspace/didChangeWatchedFiles":
+        for change in params["changes"]:
+            told[change["uri"].rsplit("/", 1)[-1]] = change["type"]
+    elif method == "shutdown":""",
+    )
+    .replace('"message": f"line', '"message": f"{sorted(told.items())} line')
+    .replace("def say(", "told = {}\ndef say(")
+)
+
+
+def test_a_warm_server_is_told_what_was_saved_since(folder, fake):
+    files = {**fake, "fake.py": SEES_THE_DISK, "gone.txt": "x\n", "saved.txt": "x\n"}
+
+    def save():
+        (folder / "saved.txt").write_text("longer than before\n")
+        (folder / "made.txt").write_text("x\n")
+        (folder / "gone.txt").unlink()
+
+    found, pids = proofs_in_one_workspace(folder, files, [change("bad one"), change("bad two")], {0: save})
+    assert "[] line" in found[0][0].detail
+    assert "[('gone.txt', 3), ('made.txt', 1), ('saved.txt', 2)] line" in found[1][0].detail
+    assert pids[0] == pids[1]
+
+
+UNVERSIONED = FAKE.replace(
+    '    send({"method": "textDocument/publish',
+    '    send({"method": "textDocument/publishDiagnostics", "params": {"uri": document["uri"], "diagnostics": []}})\n'
+    "    time.sleep(0.6)\n"
+    '    send({"method": "textDocument/publish',
+).replace('"version": version, ', "")
+
+
+def test_what_a_server_says_first_of_no_version_is_not_its_last_word(folder, fake, monkeypatch):
+    monkeypatch.setattr(diagnostics, "FILE_S_MAX", 8.0)
+    files = {**fake, "fake.py": UNVERSIONED}
+    (item,) = items(prove(folder, change("bad now"), config=SERVED, files=files)[0], "diagnostics")
+    assert (item.state, item.ok) == ("current", False), item
+
+
+def test_a_file_that_moves_takes_its_findings_along(folder, fake):
+    files = {**fake, "b.txt": "bad\n"}
+    move = call("move", path="b.txt", to="c.txt")
+    found = items(prove(folder, move, config=SERVED, files=files)[0], "diagnostics")
+    assert {item.path: item.ok for item in found}.get("c.txt") is True, found
+    more = call("edit", path="c.txt", old="bad", new="bad\nbad too")
+    found = items(prove(folder, move, more, config=SERVED, files=files)[0], "diagnostics")
+    assert "introduces 1 error" in next(item.detail for item in found if item.path == "c.txt")
+
+
+def test_more_files_than_are_asked_about_are_said(folder, fake, monkeypatch):
+    monkeypatch.setattr(diagnostics, "FILES_CHECKED_MAX", 2)
+    files = {**fake, **{f"n{n}.txt": "good\n" for n in range(3)}}
+    calls = [call("edit", path=f"n{n}.txt", old="good", new="better") for n in range(3)]
+    found = items(prove(folder, *calls, config=SERVED, files=files)[0], "diagnostics")
+    assert len([item for item in found if item.ok]) == 2
+    assert "1 more file not checked by fake" in found[-1].detail
+
+
+def test_what_is_not_run_since_a_file_does_not_parse_is_said(folder):
+    run, _, _ = prove(folder, edit("("), config=Config(validate="never", plan="never"))
+    assert [(i.check, i.ok) for i in run.proposal.proof] == [
+        ("parses", False), ("diagnostics", False), ("diagnostics", None), ("tests", None)
+    ]  # fmt: skip
+
+
+FLAKY = (
+    "from pathlib import Path\n\nfrom pkg.b import twice\n\n\ndef test_flaky():\n"
+    "    mark = Path('was-here')\n    first = 'the same' in Path('pkg/a.py').read_text() and not mark.exists()\n"
+    "    mark.touch()\n    assert twice(2) == 4 and not first\n"
+)
+
+
+def test_a_test_that_passes_when_run_again_is_no_new_failure(folder):
+    files = {**PROJECT, "tests/test_a.py": FLAKY}
+    item = suite_of(prove(folder, edit("x  # the same"), files=files)[0])
+    assert (item.state, item.ok) == ("current", None), item
+    assert "passed when run again" in item.detail
+
+
+def test_colours_hide_no_failure(folder):
+    files = {**PROJECT, "pytest.ini": "[pytest]\naddopts = --color=yes\n"}
+    item = suite_of(prove(folder, edit("x + 1"), files=files)[0])
+    assert "1 new failure: tests/test_a.py::test_twice" in item.detail
+
+
+def test_a_test_file_that_moves_takes_its_old_failures_along(folder):
+    move = call("move", path="tests/test_a.py", to="tests/test_moved.py")
+    item = suite_of(prove(folder, move)[0])
+    assert item.ok is True, item
+    assert "failed as before the change: tests/test_moved.py::test_old" in item.detail
+
+
 def test_a_real_type_checker_speaks_of_the_change_and_of_those_who_use_it(folder, monkeypatch):
     monkeypatch.setattr(diagnostics, "FILE_S_MAX", 90.0)
     files = {path: text for path, text in PROJECT.items() if path.startswith("pkg")}

@@ -164,3 +164,10 @@ def test_any_subset_of_hunks_composes_byte_for_byte(old, new, data):
     assert review.result(taken) == "".join(out + before[at:])
     assert review.result([h.id for h in review.hunks]) == new
     assert review.result([]) == old
+
+
+def test_a_checkout_with_other_line_ends_is_the_same_text():
+    review = review_of(OLD, NEW)
+    review.follow(("typed\n" + OLD).replace("\n", "\r\n"))
+    assert states(review) == {"h1": "pending", "h2": "pending"}
+    assert review.result(["h1", "h2"]) == ("typed\n" + NEW).replace("\n", "\r\n")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redline_agent.text import split_lines
+from redline_agent.workspace.mapping import applied
 from redline_server.documents import Document, Edit
 from redline_server.positions import column, place, position, units
 
@@ -85,6 +86,19 @@ def test_incremental_sync_gives_the_reference_text(tmp_path_factory, text, chang
         assert document.text == expected
         assert document.lines == split_lines(expected)
     assert document.version == len(changes) + 1
+
+
+@given(texts, st.lists(st.lists(edits, max_size=4), max_size=4), st.sampled_from(ENCODINGS))
+def test_its_steps_lead_from_each_text_to_the_next(tmp_path_factory, text, changes, encoding):
+    """Several changes in one notification, and all since some time before: the trail has them, or says that it has not."""
+    document = Document("file:///x", tmp_path_factory.getbasetemp() / "none", 1, split_lines(text))
+    marks = [(0, list(document.lines))]
+    for version, several in enumerate(changes, 2):
+        document.apply(several, version, encoding)
+        marks.append((document.trail.count, list(document.lines)))
+        for count, lines in marks:
+            steps = document.trail.since(count)
+            assert applied(lines, steps) == document.lines or (not steps and count < document.trail.count)
 
 
 @pytest.mark.parametrize(
