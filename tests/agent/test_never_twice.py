@@ -101,12 +101,12 @@ def test_killed_at_every_write_it_goes_on_to_the_same_end(folder, tmp_path, serv
     assert whole[0] == "proposed"
     repeated = 0
     for at in range(1, 100):
-        when = "before" if at % 2 else "after"
-        found = killed_at(folder, tmp_path, server, at, when)
-        if found is None:
-            print(f"{at - 1} kills, {repeated} requests were sent again")
-            assert at > 15
-            return
-        assert found == whole, (at, when)
-        repeated += server.twice
+        for when in ("before", "after"):
+            found = killed_at(folder, tmp_path, server, at, when)
+            if found is None:
+                print(f"killed before and after each of {at - 1} writes, {repeated} requests were sent again")
+                assert at > 15
+                return
+            assert found == whole, (at, when)
+            repeated += server.twice
     pytest.fail("a run of 100 writes?")
