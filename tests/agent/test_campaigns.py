@@ -15,7 +15,7 @@ from campaigning import BUILTIN, OLD, carry_out, everything, git, numbered, patc
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import carry_out as alone
-from kit import workspace
+from kit import lay, workspace
 from redline_agent.config import state_dir
 from redline_agent.context.gather import Task
 from redline_agent.errors import UsageError
