@@ -39,7 +39,8 @@ fix: $(DEV)
 	$(BIN)/ruff check --fix agent server tests
 
 test: $(DEV) check
-	$(BIN)/python -m pytest -m "slow or editor" tests
+	$(BIN)/python -m pytest -q -n 2 -m "slow and not editor" tests
+	$(BIN)/python -m pytest -m editor tests
 
 bench: $(DEV)
 	$(BIN)/python tests/bench/bench.py

@@ -23,6 +23,7 @@ from redline_agent.models.builtin import BuiltinModel
 
 pytest.importorskip("distributed", reason="the extra `scale` is not installed")
 pytest.importorskip("dulwich")
+pytestmark = pytest.mark.slow
 
 
 def redline(root, *args):
@@ -30,7 +31,6 @@ def redline(root, *args):
     return subprocess.run(argv, cwd=root, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.slow
 def test_a_worker_that_freezes_holds_neither_money_nor_target(tmp_path, claude):
     files, edits = numbered(4, steps=2)
     root = repository(tmp_path / "r", files)

@@ -16,6 +16,8 @@ KILLED = """
 import os, signal, sys
 from redline_agent.journal import Journal
 from redline_server.__main__ import main
+
+pytestmark = pytest.mark.slow
 at, when, seen, real = int(sys.argv[1]), sys.argv[2], 0, Journal.append
 def append(self, session, run, *events):
     global seen
@@ -94,7 +96,6 @@ def test_killed_at_a_write_it_goes_on_to_the_same_end(folder, tmp_path, server, 
     assert killed_at(folder, tmp_path, server, at, when) == whole
 
 
-@pytest.mark.slow
 def test_killed_at_every_write_it_goes_on_to_the_same_end(folder, tmp_path, server):
     lay(folder, FILES)
     whole = proposed(start(folder, tmp_path / "whole", *TASK))

@@ -16,7 +16,7 @@ from redline_agent.proof import child, diagnostics, servers
 from redline_agent.proof.affected import affected, direct
 from redline_agent.proof.servers import memory_bytes
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox here is Linux's")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox here is Linux's")]
 
 PROJECT = {
     "conftest.py": "",

@@ -12,6 +12,8 @@ import pytest
 from kit import call, finish, lay
 from raw_client import RawClient
 
+pytestmark = pytest.mark.slow
+
 FILES = {"a.py": "import os\nimport sys\n\n\ndef foo(x):\n    return x\n\n\nprint(foo(1), sys.argv)\n"}
 WORDS = [
     call("ask_user", question="Which name?"),
