@@ -70,6 +70,13 @@ def check(folder, files):
         assert now in (old, changed(old))
         if found:
             assert states[path] == ("accepted" if now != old else "pending"), path
+    if found:
+        made, gone = (folder / "made.py").exists(), not (folder / "gone.py").exists()
+        assert not made or (folder / "made.py").read_text() == "new\n"
+        assert gone or (folder / "gone.py").read_text() == "old\n"
+        assert (states["made.py"], states["gone.py"]) == tuple(
+            "accepted" if done else "pending" for done in (made, gone)
+        )
     assert not list(folder.rglob(".redline-*"))
     assert (folder / "from.py").exists() != (folder / "to.py").exists() or not found or states["from.py"] == "pending"
     again = {item.path: item.state for proposal in pending_proposals(workspace(folder)) for item in proposal.items}

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from kit import call, carry_out, disk, finish, lay, proposed_text, workspace
@@ -357,12 +359,17 @@ def test_one_server_serves_several_proofs_and_ends_with_the_workspace(folder, fa
 def gone(pids):
     until = time.monotonic() + 5
     while time.monotonic() < until:
-        if not any(
-            os.path.exists(f"/proc/{pid}") and "Z" not in open(f"/proc/{pid}/stat").read().split()[2] for pid in pids
-        ):
+        if not any(map(alive, pids)):
             return True
         time.sleep(0.05)
     return False
+
+
+def alive(pid):
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except OSError:
+        return False
 
 
 def test_an_idle_server_is_let_go(folder, fake, monkeypatch):
@@ -440,6 +447,67 @@ def test_a_warm_server_is_told_what_was_saved_since(folder, fake):
     assert "[] line" in found[0][0].detail
     assert "[('gone.txt', 3), ('made.txt', 1), ('saved.txt', 2)] line" in found[1][0].detail
     assert pids[0] == pids[1]
+
+
+def test_servers_are_few_and_small(folder, fake, monkeypatch):
+    entry = {"command": [sys.executable, "fake.py"]}
+    monkeypatch.setattr(
+        servers, "_catalogue",
+        lambda: {"one": {**entry, "group": "x", "ends": [".txt"]}, "two": {**entry, "group": "y", "ends": [".md"]}},
+    )  # fmt: skip
+    files = {**fake, "b.md": "good\n"}
+    more = call("edit", path="b.md", old="good", new="better")
+    _, pids = proofs_in_one_workspace(folder, files, [change("x"), more], {})
+    assert [len(each) for each in pids] == [1, 2]
+    monkeypatch.setattr(servers, "AT_ONCE_MAX", 1)
+    _, pids = proofs_in_one_workspace(folder, files, [change("y"), more], {})
+    assert [len(each) for each in pids] == [1, 1]
+    assert not pids[0] & pids[1]
+    monkeypatch.setattr(servers, "MEMORY_BYTES_MAX", 1)
+    _, pids = proofs_in_one_workspace(folder, files, [change("z")], {})
+    assert pids == [set()]
+
+
+SERVED_BY = """
+import asyncio, sys
+from pathlib import Path
+from redline_agent.proof import servers
+from redline_agent.safety.keeper import Keeper
+from redline_agent.workspace.overlay import Overlay
+from kit import workspace
+servers._catalogue = lambda: {"fake": {"group": "x", "command": [sys.executable, "fake.py"], "ends": [".txt"]}}
+async def main():
+    ws = workspace(Path(sys.argv[1]))
+    keeper = Keeper(ws.rules, ws.resolver.root, trusted=True)
+    async with ws.servers.lease(servers.found(ws.resolver.root)[0], Overlay(ws.resolver), keeper) as child:
+        print(child.process.pid, flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def test_a_server_dies_with_its_parent_however_that_ends(folder, fake):
+    lay(folder, fake)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    argv = [sys.executable, "-c", SERVED_BY, str(folder)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=env, text=True) as parent:
+        pid = int(parent.stdout.readline())
+        below = [pid, *children(pid)]
+        assert len(below) > 1  # the sandbox, and the server in it
+        parent.kill()
+    assert gone(below)
+
+
+def children(pid):
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == pid:
+            found += [int(stat.parent.name), *children(int(stat.parent.name))]
+    return found
 
 
 UNVERSIONED = FAKE.replace(
