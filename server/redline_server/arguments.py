@@ -94,6 +94,7 @@ class RevertArguments(RunId):
     """`redline.revertRun`; with `preview` nothing is changed: the diff of the revert is shown."""
 
     preview: bool = False
+    hunks: list[str] | Literal["all"] = "all"
 
 
 class DiffArguments(RunId):

@@ -229,33 +229,31 @@ async def _revert_run(server: RedlineServer, args: RevertArguments) -> dict[str,
     server.entry_of(args.runId)
     server.refresh_reviews()
     entry = server.reviews.get(args.runId)
-    done = [item for item in entry.proposal.items if item.state == "accepted"]
-    if not done:
-        raise ReviewError(f"Nothing of {args.runId} is accepted, so there is nothing to revert.")
-    moved = [
-        hunk.id
-        for review in entry.proposal.files.values()
-        for hunk in review.hunks
-        if hunk.state == "accepted" and not revertable(review, hunk)
-    ]
+    done = [item for item in entry.proposal.items
+            if item.state == "accepted" and (args.hunks == "all" or item.id in args.hunks)]  # fmt: skip
+    known = {item.id for item in done}
+    if not done or (args.hunks != "all" and set(args.hunks) - known):
+        which = args.runId if args.hunks == "all" else ", ".join(sorted(set(args.hunks) - known)) or "none"
+        raise ReviewError(f"Nothing of {which} is accepted, so there is nothing to revert.")
+    files = entry.proposal.files.values()
+    moved = [hunk.id for review in files for hunk in review.hunks
+             if hunk.id in known and not revertable(review, hunk)]  # fmt: skip
     if moved:
         raise ReviewError(
             f"You changed the text of {', '.join(moved[:5])} since, so it is not reverted.",
-            hint="Use the editor's undo.",
+            hint="Use the editor's undo for it, and name the others in `hunks`.",
         )
     if args.preview:
-        return _revert_preview(server, entry)
+        return _revert_preview(server, entry, known)
     server.in_background(server.decider.revert(entry, done))
     return {"reverting": [item.id for item in done]}
 
 
-def _revert_preview(server: RedlineServer, entry: Entry) -> dict[str, Any]:
+def _revert_preview(server: RedlineServer, entry: Entry, ids: set[str]) -> dict[str, Any]:
     """Write what a revert would do as a read-only diff, and show it; nothing is changed."""
-    shown = [
-        f"{_BACK[op.kind]} {op.new_path or op.path}\n" for op in entry.proposal.operations if op.state == "accepted"
-    ]
+    shown = [f"{_BACK[op.kind]} {op.new_path or op.path}\n" for op in entry.proposal.operations if op.id in ids]
     for review in entry.proposal.files.values():
-        without = review.without(hunk.id for hunk in review.hunks if hunk.state == "accepted")
+        without = review.without(hunk.id for hunk in review.hunks if hunk.id in ids)
         shown += _diff_lines(review.path, review.file.text, without)
     diff = write_read_only(state_dir() / "diffs" / entry.proposal.run / "revert.diff", "".join(shown))
     if not server.client.own:
@@ -298,7 +296,11 @@ async def _show_diff(server: RedlineServer, args: DiffArguments) -> dict[str, An
 
 def _flat(path: str) -> str:
     name = path.replace("/", "__")
-    return name if len(name) < 120 else hashlib.sha256(path.encode()).hexdigest()[:16] + "__" + name[-80:]
+    return (
+        name
+        if len(name) < 120 and "__" not in path
+        else hashlib.sha256(path.encode()).hexdigest()[:16] + "__" + name[-80:]
+    )
 
 
 # ---- the rest

@@ -87,7 +87,7 @@ class Decider:
         try:
             for path, undone in by_path.items():
                 await self._server.acceptor.revert(entry, path, undone)
-            for item in items:
+            for item in reversed(items):  # what was done last is undone first
                 if isinstance(item, FileOperation):
                     await self._server.acceptor.revert_operation(entry, item)
         finally:

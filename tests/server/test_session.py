@@ -156,6 +156,17 @@ def test_a_revert_is_refused_where_the_text_moved_on(client, folder):
     assert "You changed the text of h2" in reply["error"]["message"]
 
 
+def test_some_hunks_are_reverted_and_the_others_stay(client, folder):
+    uri, run = proposed(client, folder)
+    client.do("redline.accept", {"runId": run, "hunks": "all"})
+    client.wait(lambda: set(client.states(run).values()) == {"accepted"}, what="the accept")
+    assert "error" in client.command("redline.revertRun", {"runId": run, "hunks": ["h9"]})
+    client.do("redline.revertRun", {"runId": run, "hunks": ["h1"]})
+    client.wait(lambda: client.states(run)["h1"] == "undone" or None, what="the revert")
+    assert {state for ident, state in client.states(run).items() if ident != "h1"} == {"accepted"}
+    assert client.documents[uri][1] == FILES["a.py"].replace("foo", "bar")
+
+
 @pytest.mark.slow
 def test_a_client_that_says_applied_but_did_nothing_leaves_it_unconfirmed_and_a_late_echo_confirms(client, folder):
     uri, run = proposed(client, folder)

@@ -21,6 +21,7 @@ SETTLE_S = 0.3
 """A server that only pushes may push twice for one version; what it said last within so long counts."""
 UNVERSIONED_SETTLE_S = 1.0
 """The same for a server that names no versions: it must have said nothing more for so long."""
+UNREAD_BYTES_MAX = 64 * 2**20
 PROBE_AFTER_S = 1.0
 """How long a server that has a probe in the catalogue is waited for before it is shown that."""
 Freshness = Literal["current", "timed-out", "unavailable"]
@@ -287,6 +288,8 @@ class Child:
         body = json.dumps({"jsonrpc": "2.0", **message}).encode()
         if self.process.stdin is None or self.process.stdin.is_closing() or not self.alive:
             raise ToolError(f"{self.name} has ended.")
+        if self.process.stdin.transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            raise ToolError(f"{self.name} reads nothing any more.")
         self.process.stdin.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
     async def _read(self) -> None:

@@ -179,6 +179,13 @@ def move_file(resolver: Resolver, path: str, to: str) -> None:
         raise WorkspaceError(f"{to} exists already.", hint="Move it away, or reject the rename.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(target)
+        try:
+            os.link(source, target, follow_symlinks=False)  # unlike a rename it never replaces what came there just now
+        except FileExistsError:
+            raise
+        except (OSError, NotImplementedError):  # a file system without links
+            source.rename(target)
+        else:
+            source.unlink()
     except OSError as error:
         raise WorkspaceError(f"{path} could not be renamed to {to} ({error.strerror or error}).") from error
