@@ -10,14 +10,14 @@ import pytest
 from kit import lay
 from steady_server import SteadyServer
 
+pytestmark = pytest.mark.slow
+
 FILES = {"a.py": "one = 0\ntwo = 0\nthree = 0\n"}
 EDITS = {"a.py": [("one = 0", "one = 1"), ("two = 0", "two = 2"), ("three = 0", "three = 3")]}
 KILLED = """
 import os, signal, sys
 from redline_agent.journal import Journal
 from redline_server.__main__ import main
-
-pytestmark = pytest.mark.slow
 at, when, seen, real = int(sys.argv[1]), sys.argv[2], 0, Journal.append
 def append(self, session, run, *events):
     global seen
