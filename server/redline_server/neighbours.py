@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from redline_agent.errors import RedlineError
 from redline_agent.live import Ear
+from redline_agent.text import one_line, plural
 
 if TYPE_CHECKING:
     from redline_server.app import RedlineServer
+
+
+WAITING_SHOWN_MAX = 3
 
 
 class Neighbours:
@@ -39,6 +43,10 @@ class Neighbours:
         server.refresh_reviews()
         for entry in server.reviews.entries.values():
             server.entry_changed(entry)
+        waiting = [entry.proposal for entry in server.reviews.entries.values() if entry.proposal.open]
+        if waiting:
+            what = "; ".join(one_line(each.instruction, 60) for each in waiting[-WAITING_SHOWN_MAX:])
+            server.client.show(f"Redline: {plural(len(waiting), 'proposal')} of before can be decided on: {what}.")
 
     async def _answer(self, root: Path, message: dict[str, Any]) -> dict[str, Any]:
         server = self._server

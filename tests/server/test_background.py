@@ -94,6 +94,34 @@ def test_a_run_goes_on_when_its_editor_has_gone_and_its_proposal_is_rebased(plac
         assert run_of(client, asked["runId"], "proposed")["answer"] == "It is done."
     until("its end", lambda: jobs(place) == [])
     assert (place / "a.py").read_text() == "# a new first line\n" + FILES["a.py"]
+    with RawClient(place) as client:  # who was not there hears of it all the same
+        begin(client, place)
+        client.wait(lambda: any("1 proposal of before can be decided on: rename it" in each for each in shown(client)))
+
+
+def test_a_background_run_is_steered_and_given_leave_from_an_editor(place):
+    read = call("read", path=str(place.parent / "beside.txt"))
+    (place.parent / "beside.txt").write_text("beside\n")
+    with RawClient(place) as client:
+        begin(client, place, **scripted(place, read, finish()))
+        run = client.do("redline.run", {"instruction": "look beside", "background": True})["runId"]
+        pending = run_of(client, run, "waiting")["pending"]
+        assert client.do("redline.steer", {"runId": run, "text": "only that one"})
+        client.do("redline.approve", {"requestId": pending[0]["requestId"], "decision": "once"})
+        ended = run_of(client, run, "answered")
+        assert ended["outcome"] == "answered"
+    until("its end", lambda: jobs(place) == [])
+
+
+def test_two_runs_of_one_session_do_not_go_on_at_once(place):
+    with RawClient(place) as client:
+        begin(client, place, **scripted(place, *WORDS))
+        first = client.do("redline.run", {"instruction": "rename it", "background": True})
+        run_of(client, first["runId"], "waiting")
+        other = {"instruction": "and that", "background": True, "sessionId": first["sessionId"]}
+        assert "goes on in the background" in client.command("redline.run", other)["error"]["message"]
+        client.do("redline.cancel", {"runId": first["runId"]})
+    until("its end", lambda: jobs(place) == [])
 
 
 def test_two_editors_and_a_terminal_see_one_run_and_the_first_answer_counts(place):
