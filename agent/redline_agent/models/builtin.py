@@ -22,6 +22,8 @@ Script = Generator[Call, ToolResult, str]
 EDITOR_CONTEXT, TASK = "Editor: ", "task"
 """How the context's line about the editor begins, and what labels a run's words (context/gather.py writes both)."""
 
+_VERSIONS = re.compile(r"\n\[versions: [^\n]*\]$")
+"""What tools tell models of files, and no person wants to read."""
 _HIT = re.compile(r"([^:\n]+\.pyi?):\d+: ")
 _NAME = r"`?(?P<{0}>[A-Za-z_][\w.]*)`?"
 _PATH = r"""(?P<path>"[^"]+"|'[^']+'|`[^`]+`|\S+?)"""
@@ -289,7 +291,7 @@ def _defining(match: re.Match[str], editor: dict[str, Any]) -> Generator[Call, T
 def _worked(result: ToolResult) -> str:
     if result.error:
         raise CannotDo(_plain(result.text))
-    return result.text
+    return _VERSIONS.sub("", result.text)
 
 
 def _plain(error: str) -> str:
