@@ -28,7 +28,7 @@ OUTPUT_BYTES_MAX = 64 * 2**20
 HEAD_BYTES, TAIL_BYTES = 24_000, 16_000
 """What is kept of a command's output, which may be endless."""
 REAP_S_MAX = 5.0
-GENTLE_S_MAX = 1.5
+GENTLE_S_MAX = 25.0
 _LOOK_EVERY_S = 0.02
 DRAIN_S_MAX = 0.5
 WATCH_EVERY_S = 0.25
