@@ -229,11 +229,16 @@ def test_the_command_line_says_what_is_wrong_first_and_json_always_ends_in_the_o
 def test_a_stop_is_told_as_an_outcome_too(tmp_path, claude):
     files, edits = numbered(2, steps=1)
     root = repository(tmp_path / "r", files)
-    claude(edits, delay_s=20)
+    server = claude(edits, delay_s=20)
     argv = [sys.executable, "-m", "redline_server", "campaign", "count", "--over", "*.py", "--json",
             "--model", "anthropic:claude-sonnet-5-5", "--workers", "1"]  # fmt: skip
-    with subprocess.Popen(argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        time.sleep(4)
+    foreground = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs ignore it
+    with subprocess.Popen(
+        argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=foreground
+    ) as running:
+        until = time.monotonic() + 60
+        while not server.asked and time.monotonic() < until:
+            time.sleep(0.1)
         running.send_signal(signal.SIGINT)
         out, _ = running.communicate(timeout=60)
     assert running.returncode == 130
