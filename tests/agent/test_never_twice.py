@@ -12,6 +12,7 @@ from steady_server import SteadyServer
 
 pytestmark = pytest.mark.slow
 
+PARTS = 5
 FILES = {"a.py": "one = 0\ntwo = 0\nthree = 0\n"}
 EDITS = {"a.py": [("one = 0", "one = 1"), ("two = 0", "two = 2"), ("three = 0", "three = 3")]}
 KILLED = """
@@ -96,18 +97,21 @@ def test_killed_at_a_write_it_goes_on_to_the_same_end(folder, tmp_path, server, 
     assert killed_at(folder, tmp_path, server, at, when) == whole
 
 
-def test_killed_at_every_write_it_goes_on_to_the_same_end(folder, tmp_path, server):
+@pytest.mark.parametrize("part", range(PARTS))
+def test_killed_at_every_write_it_goes_on_to_the_same_end(folder, tmp_path, server, part):
+    """Before and after each write; the parts have every PARTS-th write each, since each kill takes a second or two."""
     lay(folder, FILES)
     whole = proposed(start(folder, tmp_path / "whole", *TASK))
     assert whole[0] == "proposed"
-    repeated = 0
-    for at in range(1, 100):
+    repeated = kills = 0
+    for at in range(part + 1, 100, PARTS):
         for when in ("before", "after"):
             found = killed_at(folder, tmp_path, server, at, when)
             if found is None:
-                print(f"killed before and after each of {at - 1} writes, {repeated} requests were sent again")
+                print(f"{kills} kills, {repeated} requests were sent again")
                 assert at > 15
                 return
             assert found == whole, (at, when)
             repeated += server.twice
+            kills += 1
     pytest.fail("a run of 100 writes?")
