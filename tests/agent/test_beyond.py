@@ -18,7 +18,14 @@ def new_ones(before, after, old, new):
     [
         ([(2, "bad")], [(3, "bad")], "top\n" + OLD, []),  # its line moved
         ([(2, "bad")], [(2, "bad")], OLD.replace("b", "B"), []),  # its line was changed, and it is there still
-        ([(2, "bad")], [(4, "bad")], OLD.replace("b", "B").replace("d", "D"), [(4, "bad")]),  # mended here, made there
+        ([(2, "bad")], [(4, "bad")], OLD.replace("b", "B"), [(4, "bad")]),  # mended here, made there
+        (
+            [(2, "bad")],
+            [(4, "bad")],
+            OLD.replace("b", "B").replace("d", "D"),
+            [],
+        ),  # which of the lines is which, who knows
+        ([(2, "bad")], [(2, "bad"), (4, "bad")], OLD.replace("b", "B").replace("d", "D"), [(4, "bad")]),
         ([(1, "bad")], [(4, "bad")], "b\nc\nd\na\n", []),  # the line itself was moved
         ([(4, "see line 2")], [(5, "see line 3")], "top\n" + OLD, []),
         ([(1, "bad x1")], [(1, "bad x2")], OLD.replace("a", "A"), [(1, "bad x2")]),
