@@ -4,6 +4,7 @@ tests/cases/clients has what each announces (but VS Code, whose is here); BEHAVE
 """
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,48 @@ def test_an_edit_for_a_text_that_has_moved_on_loses_nothing(editor, folder, tmp_
         editor.do("redline.accept", {"runId": run, "hunks": ["h1"]})
         ends(editor, run, {"accepted"})
         assert editor.documents[uri][1] == "# typed\n" + FILES["a.py"].replace("1", "2")
+
+
+def test_where_only_the_first_file_of_an_edit_is_checked_each_edit_has_one(editor, folder, tmp_path):
+    """Neovim and Emacs check no version but the first one's, and apply the rest: so they are never given more than one."""
+    _, run = proposed(
+        editor, folder, tmp_path, edit("a.py", "return 1", "return 2"), edit("b.py", "foo", "foo  # used")
+    )
+    files = []
+
+    def counting(params):
+        files.append(len(params["edit"].get("documentChanges") or params["edit"]["changes"]))
+        return faithful(editor, params)
+
+    editor.apply = counting
+    editor.do("redline.accept", {"runId": run, "hunks": "all"})
+    ends(editor, run, {"accepted"})
+    assert files == ([2] if editor.kind == "vs-code" else [1, 1])
+
+
+def test_nothing_waits_for_an_editor_that_never_shows_a_document(folder, tmp_path):
+    lay(folder, FILES)
+    entry = CLIENTS["emacs-30"]
+    with RawClient(folder, left=("window/showDocument",)) as client:
+        client.initialize(folder, entry["capabilities"], name="Emacs")
+        _, run = proposed(client, folder, tmp_path, edit("a.py", "return 1", "return 2"))
+        began = time.monotonic()
+        shown = client.do("redline.showDiff", {"runId": run})
+        assert time.monotonic() - began < 5
+        assert "+    return 2" in Path(shown["uri"].removeprefix("file://")).read_text()
+        assert client.states(run) == {"h1": "pending"}
+
+
+def test_an_editor_that_resolves_no_action_gets_whole_ones(editor, folder, tmp_path):
+    uri, _ = proposed(editor, folder, tmp_path, edit("a.py", "return 1", "return 2"))
+    span = {"start": {"line": 1, "character": 0}, "end": {"line": 1, "character": 0}}
+    found = editor.result(
+        "textDocument/codeAction", {"textDocument": {"uri": uri}, "range": span, "context": {"diagnostics": []}}
+    )
+    titles = [each["title"] for each in found]
+    assert any("accept" in title.lower() for title in titles), titles
+    assert all("command" in each or "edit" in each for each in found)
+    assert not any(each.get("isPreferred") for each in found)
 
 
 def test_every_editor_of_the_list_is_here():
