@@ -12,7 +12,7 @@ from steady_server import SteadyServer
 
 pytestmark = pytest.mark.slow
 
-PARTS = 5
+PARTS = 10
 FILES = {"a.py": "one = 0\ntwo = 0\nthree = 0\n"}
 EDITS = {"a.py": [("one = 0", "one = 1"), ("two = 0", "two = 2"), ("three = 0", "three = 3")]}
 KILLED = """
