@@ -51,6 +51,8 @@ def within(first: int, before: Sequence[str], after: Sequence[str], *, at_end: b
     """
     if at_end and before and after and before[0] == after[0]:
         return whole(first + 1, first + len(before), after[1:])
+    if len(before) == len(after) == 1:  # typing
+        return whole(first, first + 1, after)
     if len(before) > STEP_LINES_MAX or len(after) > STEP_LINES_MAX:
         return None
     found = changes(before, after)
