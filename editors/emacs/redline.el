@@ -250,12 +250,13 @@ All of it is refused when any version is not the buffer's."
 
 ;;; Commands
 
-(defun redline--pending ()
-  "Pending hunks of this buffer in order, as lists of proposal and hunk."
+(defun redline--pending (&optional states)
+  "Hunks of this buffer in order, as lists of proposal and hunk.
+Those that are pending, or whose state is one of STATES."
   (let ((uri (redline--uri buffer-file-name)) found)
     (maphash (lambda (_ proposal)
                (seq-doseq (hunk (plist-get proposal :hunks))
-                 (when (and (equal (plist-get hunk :state) "pending") (equal (plist-get hunk :uri) uri))
+                 (when (and (member (plist-get hunk :state) (or states '("pending"))) (equal (plist-get hunk :uri) uri))
                    (push (list proposal hunk) found))))
              redline--proposals)
     (sort found (lambda (a b) (< (redline--line (nth 1 a) :start) (redline--line (nth 1 b) :start))))))
@@ -277,14 +278,16 @@ With a prefix argument in the background, where it goes on when Emacs is closed.
              (list :range (list :start (list :line (1- (line-number-at-pos (region-beginning) t)) :character 0)
                                 :end (list :line (line-number-at-pos (region-end) t) :character 0)))))))
 
+(defconst redline--conflicts '("conflicted" "stale") "States in which a hunk can only be rejected or revised.")
+
 (defun redline--at-point ()
-  "Return the proposal and the pending hunk at point."
+  "Return the proposal and the hunk at point, a pending one before a conflicted."
   (let* ((line (1- (line-number-at-pos nil t)))
          (found (cl-find-if (lambda (pair)
                               (let ((start (redline--line (nth 1 pair) :start)))
                                 (<= start line (max start (1- (redline--line (nth 1 pair) :end))))))
-                            (redline--pending))))
-    (or found (user-error "There is no pending hunk at point; `redline-next' finds one"))))
+                            (append (redline--pending) (redline--pending redline--conflicts)))))
+    (or found (user-error "There is no hunk at point; `redline-next' finds one"))))
 
 (defun redline--decide (command)
   (let ((found (redline--at-point)))
@@ -311,13 +314,45 @@ With a prefix argument in the background, where it goes on when Emacs is closed.
 (defun redline-reject-all () "Reject every pending hunk." (interactive) (redline--decide-all "redline.reject"))
 
 (defun redline-next ()
-  "Go to the next pending hunk of this buffer."
+  "Go to the next hunk of this buffer that is not decided on."
   (interactive)
   (let* ((line (1- (line-number-at-pos nil t)))
-         (pending (redline--pending))
+         (pending (redline--pending (cons "pending" redline--conflicts)))
          (next (or (cl-find-if (lambda (pair) (> (redline--line (nth 1 pair) :start) line)) pending) (car pending))))
     (unless next (user-error "Nothing is pending in this buffer"))
     (goto-char (redline--position (plist-get (plist-get (nth 1 next) :range) :start)))))
+
+(defun redline--name (uri)
+  (file-relative-name (redline--path uri)))
+
+(defun redline--undecided ()
+  "Alist of all that is not decided on, as words, and the proposal and the item."
+  (let (found)
+    (maphash (lambda (_ proposal)
+               (seq-doseq (item (append (plist-get proposal :hunks) (plist-get proposal :fileOperations) nil))
+                 (when (member (plist-get item :state) (cons "pending" redline--conflicts))
+                   (push (list (format "%s %s: %s (%s)" (or (plist-get item :kind) (plist-get item :id))
+                                       (redline--name (plist-get item :uri)) (plist-get item :reason)
+                                       (or (plist-get item :badge) (plist-get item :state)))
+                               proposal item)
+                         found))))
+             redline--proposals)
+    (nreverse found)))
+
+(defun redline-list ()
+  "Choose among all that is not decided on.
+A hunk is gone to.  A file that would be made, deleted or moved
+is accepted or rejected."
+  (interactive)
+  (let* ((all (or (redline--undecided) (user-error "Nothing is pending")))
+         (chosen (assoc (completing-read "Not decided on: " all nil t) all))
+         (proposal (nth 1 chosen)) (item (nth 2 chosen)))
+    (if (plist-get item :range)
+        (progn (find-file (redline--path (plist-get item :uri)))
+               (goto-char (redline--position (plist-get (plist-get item :range) :start))))
+      (redline-command (if (equal (completing-read (format "%s: " (car chosen)) '("reject" "accept") nil t) "accept")
+                           "redline.accept" "redline.reject")
+                       (list :runId (plist-get proposal :runId) :hunks (vector (plist-get item :id)))))))
 
 (defun redline-diff ()
   "Show the pending proposal as a diff."
@@ -343,12 +378,16 @@ With a prefix argument in the background, where it goes on when Emacs is closed.
     (redline-command "redline.trust" (list :uri (redline--uri buffer-file-name)))))
 
 (defun redline-revert ()
-  "Take back what was accepted."
+  "Take back what was accepted of the newest proposal of which something was."
   (interactive)
-  (maphash (lambda (run proposal)
-             (when (seq-some (lambda (hunk) (equal (plist-get hunk :state) "accepted")) (plist-get proposal :hunks))
-               (redline-command "redline.revertRun" (list :runId run))))
-           redline--proposals))
+  (let (newest)
+    (maphash (lambda (run proposal)
+               (when (seq-some (lambda (item) (equal (plist-get item :state) "accepted"))
+                               (append (plist-get proposal :hunks) (plist-get proposal :fileOperations) nil))
+                 (setq newest run)))
+             redline--proposals)
+    (unless newest (user-error "Nothing was accepted yet"))
+    (redline-command "redline.revertRun" (list :runId newest))))
 
 (defvar redline-mode-map
   (let ((map (make-sparse-keymap)))
@@ -358,6 +397,7 @@ With a prefix argument in the background, where it goes on when Emacs is closed.
     (define-key map (kbd "C-c C-r v") #'redline-revise)
     (define-key map (kbd "C-c C-r j") #'redline-next)
     (define-key map (kbd "C-c C-r d") #'redline-diff)
+    (define-key map (kbd "C-c C-r l") #'redline-list)
     (define-key map (kbd "C-c C-r k") #'redline-cancel)
     map)
   "Keys of `redline-mode'.")

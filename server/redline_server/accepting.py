@@ -223,8 +223,9 @@ class Acceptor:
 
     def _by_editor(self, op: FileOperation) -> bool:
         """Whether the editor carries a file operation out."""
+        ends = not self._client.able.empty_has_a_line or (op.file is not None and op.file.text.endswith("\n"))
         able = {
-            "create": self._client.able.create and _is_plain(op),
+            "create": self._client.able.create and _is_plain(op) and ends,
             "delete": self._client.able.delete,
             "rename": self._client.able.rename,
         }
@@ -278,12 +279,13 @@ class Acceptor:
         changes: list[lsp.TextDocumentEdit | lsp.CreateFile | lsp.RenameFile | lsp.DeleteFile]
         match op.kind:
             case "create":
-                start = lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0))
+                last = 1 if self._client.able.empty_has_a_line else 0
+                whole = lsp.Range(lsp.Position(0, 0), lsp.Position(last, 0))
                 identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=None)
                 text = op.file.text if op.file else ""
                 changes = [
                     lsp.CreateFile(uri=uri),
-                    lsp.TextDocumentEdit(identifier, [lsp.TextEdit(start, text)]),
+                    lsp.TextDocumentEdit(identifier, [lsp.TextEdit(whole, text)]),
                 ]
             case "delete":
                 changes = [lsp.DeleteFile(uri=uri)]

@@ -145,6 +145,8 @@ class RedlineServer(LanguageServer):
         if not self._warm:
             self._warm = True
             self.in_background(self._warm_up())
+        elif self._neighbours is not None:
+            self.in_background(self._neighbours.meet(self.places()))
 
     async def _warm_up(self) -> None:
         """Import what a run needs, a little after the first document, so that the first command need not."""
@@ -154,7 +156,7 @@ class RedlineServer(LanguageServer):
         from redline_server.neighbours import Neighbours  # its half of the program is there by now
 
         self._neighbours = Neighbours(self)
-        await self._neighbours.meet()
+        await self._neighbours.meet([*self.roots(), *self.places()])
 
     def changed(self, params: lsp.DidChangeTextDocumentParams) -> None:
         """Take a change in and let the pending hunks follow it."""
@@ -195,7 +197,7 @@ class RedlineServer(LanguageServer):
 
     def entry_of(self, run: str) -> Entry:
         """Return a run's proposal, from the journal where this process does not have it; raises ReviewError."""
-        for root in self.roots() if run not in self.reviews.entries else []:
+        for root in self.places() if run not in self.reviews.entries else []:
             self.runs.restore(root, run)
         return self.reviews.get(run)
 
@@ -221,6 +223,8 @@ class RedlineServer(LanguageServer):
         self.refresh_reviews()
         entry = self.reviews.get(run)
         self.entry_changed(entry)
+        if self._neighbours is not None:
+            self.in_background(self._neighbours.meet([entry.root]))
         if overlapping := self.reviews.overlaps(entry):
             self.client.show(f"Redline: two proposals change the same lines, so accept one of each: {overlapping}.")
 
@@ -253,6 +257,14 @@ class RedlineServer(LanguageServer):
         workspace = self.protocol.workspace
         uris = list(workspace.folders) or ([workspace.root_uri] if workspace.root_uri else [])
         return [path for uri in uris if (path := convert.path_of(uri)) is not None]
+
+    def places(self) -> list[Path]:
+        """Return the workspace folders, and those of open files in none of them, as far as Redline has worked there."""
+        from redline_agent.session import journal_path  # with the first command, or the first document
+
+        roots, state = self.roots(), state_dir()
+        alone = {self.root_for(document.path): None for document in self.documents.all()}
+        return [*roots, *(root for root in alone if root not in roots and journal_path(state, root).exists())]
 
     def root_for(self, path: Path | None) -> Path:
         """Return the folder that a run works in; raises UsageError when that is not clear."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
-import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from redline_agent.config import ROLES, state_dir
+from redline_agent.config import ROLES
 from redline_agent.context.gather import Task
 from redline_agent.errors import ReviewError, UsageError
 from redline_agent.history import fork
@@ -21,7 +19,7 @@ from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.paths import Resolver
 from redline_agent.safety.requests import Access
 from redline_agent.safety.rules import built_in_rules
-from redline_agent.text import escape_hidden, one_line, split_lines
+from redline_agent.text import escape_hidden, one_line
 from redline_agent.workspace.revising import Revision
 
 from redline_server import convert
@@ -45,9 +43,8 @@ from redline_server.arguments import (
     SteerArguments,
     TrustArguments,
 )
+from redline_server.diffs import show_diff, show_revert
 from redline_server.documents import Document, directive_in
-from redline_server.review import Entry
-from redline_server.shown import write_read_only
 
 if TYPE_CHECKING:
     from redline_server.app import RedlineServer
@@ -244,63 +241,16 @@ async def _revert_run(server: RedlineServer, args: RevertArguments) -> dict[str,
             hint="Use the editor's undo for it, and name the others in `hunks`.",
         )
     if args.preview:
-        return _revert_preview(server, entry, known)
+        return show_revert(server, entry, known)
     server.in_background(server.decider.revert(entry, done))
     return {"reverting": [item.id for item in done]}
 
 
-def _revert_preview(server: RedlineServer, entry: Entry, ids: set[str]) -> dict[str, Any]:
-    """Write what a revert would do as a read-only diff, and show it; nothing is changed."""
-    shown = [f"{_BACK[op.kind]} {op.new_path or op.path}\n" for op in entry.proposal.operations if op.id in ids]
-    for review in entry.proposal.files.values():
-        without = review.without(hunk.id for hunk in review.hunks if hunk.id in ids)
-        shown += _diff_lines(review.path, review.file.text, without)
-    diff = write_read_only(state_dir() / "diffs" / entry.proposal.run / "revert.diff", "".join(shown))
-    if not server.client.own:
-        server.in_background(server.client.show_document(convert.uri_of(diff)))
-    return {"uri": convert.uri_of(diff), "reverting": []}
-
-
-_BACK = {"create": "delete", "delete": "create", "rename": "rename back"}
-
-
-def _diff_lines(path: str, old: str, new: str) -> list[str]:
-    lines = difflib.unified_diff(split_lines(old), split_lines(new), f"a/{path}", f"b/{path}")
-    return [line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines]
-
-
 async def _show_diff(server: RedlineServer, args: DiffArguments) -> dict[str, Any]:
     """Write the diff, and each file's proposed text, as read-only files, and show the diff where the editor can."""
+    entry = server.entry_of(args.runId)
     server.refresh_reviews()
-    entry = server.reviews.get(args.runId)
-    wanted = convert.path_of(args.uri) if args.uri else None
-    folder = state_dir() / "diffs" / args.runId
-    shown: list[str] = []
-    files: list[dict[str, str]] = []
-    for review in entry.proposal.files.values():
-        if wanted and entry.path(review.path) != wanted:
-            continue
-        proposed = review.result(
-            [hunk.id for hunk in review.hunks if hunk.state in ("pending", "conflicted", "applying")]
-        )
-        shown += _diff_lines(review.path, review.file.text, proposed)
-        copy = write_read_only(folder / _flat(review.path), proposed)
-        files.append({"uri": convert.uri_of(entry.path(review.path)), "proposedUri": convert.uri_of(copy)})
-    if wanted and not files:
-        raise ReviewError(f"{args.runId} proposes nothing in {wanted.name}.")
-    diff = write_read_only(folder / (f"{_flat(wanted.name)}.diff" if wanted else "proposal.diff"), "".join(shown))
-    if not server.client.own:
-        server.in_background(server.client.show_document(convert.uri_of(diff)))
-    return {"uri": convert.uri_of(diff), "files": files}
-
-
-def _flat(path: str) -> str:
-    name = path.replace("/", "__")
-    return (
-        name
-        if len(name) < 120 and "__" not in path
-        else hashlib.sha256(path.encode()).hexdigest()[:16] + "__" + name[-80:]
-    )
+    return show_diff(server, entry, convert.path_of(args.uri) if args.uri else None)
 
 
 # ---- the rest
@@ -317,7 +267,7 @@ async def _sessions(server: RedlineServer, _: NoArguments) -> list[dict[str, Any
             "state": row.state,
             "tokens": row.tokens,
         }
-        for root in server.roots()
+        for root in server.places()
         for row in server.runs.workspace(root).journal.runs()
     ]
 
@@ -349,7 +299,7 @@ async def _compact(server: RedlineServer, args: SessionArguments) -> dict[str, A
 
 
 def _root_of_session(server: RedlineServer, session: str) -> Path:
-    for root in server.roots():
+    for root in server.places():
         if server.runs.workspace(root).journal.of_session(session):
             return root
     raise UsageError(f"There is no session {session!r} here.", hint="redline.sessions lists them.")

@@ -4,6 +4,7 @@ accepts that a terminal asks for. Imported a little after the first document.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +21,19 @@ WAITING_SHOWN_MAX = 3
 
 
 class Neighbours:
-    """The sockets of this server, one for each workspace folder."""
+    """The sockets of this server, one for each folder that it works in."""
 
     def __init__(self, server: RedlineServer) -> None:
         self._server = server
         self._ears: list[Ear] = []
+        self._met: set[Path] = set()
 
-    async def meet(self) -> None:
-        """Take in what nobody has decided on yet, and let terminals reach this server."""
-        server = self._server
-        for root in server.roots():
+    async def meet(self, roots: Iterable[Path]) -> None:
+        """Take in what nobody has decided on yet in some folders, and let terminals reach this server; each once."""
+        server, known = self._server, set(self._server.reviews.entries)
+        new = [root for root in dict.fromkeys(roots) if root not in self._met]
+        self._met |= set(new)
+        for root in new:
             try:
                 workspace = server.runs.workspace(root)
                 server.runs.restore(root)
@@ -39,11 +43,12 @@ class Neighbours:
             ear = Ear(workspace.journal.path, partial(self._answer, root))
             self._ears.append(ear)
             await ear.open()
-        server.runs.following.watch(server.roots())
+        server.runs.following.watch(new)
         server.refresh_reviews()
-        for entry in server.reviews.entries.values():
+        restored = [entry for run, entry in server.reviews.entries.items() if run not in known]
+        for entry in restored:
             server.entry_changed(entry)
-        waiting = [entry.proposal for entry in server.reviews.entries.values() if entry.proposal.open]
+        waiting = [entry.proposal for entry in restored if entry.proposal.open]
         if waiting:
             what = "; ".join(one_line(each.instruction, 60) for each in waiting[-WAITING_SHOWN_MAX:])
             server.client.show(f"Redline: {plural(len(waiting), 'proposal')} of before can be decided on: {what}.")

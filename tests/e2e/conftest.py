@@ -30,6 +30,15 @@ def scripted_edit(tmp_path):
 
 
 @pytest.fixture
+def scripted_file(tmp_path):
+    """A model that proposes a new file which tools run later."""
+    write = {"tool": "write", "args": {"path": "conftest.py", "content": "x = 1\n"}}
+    script = [{"calls": [write]}, {"calls": [{"tool": "finish", "args": {"summary": "done"}}]}]
+    (tmp_path / "files.json").write_text(json.dumps(script))
+    return f"scripted:{tmp_path / 'files.json'}"
+
+
+@pytest.fixture
 def project(folder):
     (folder / "a.py").write_text(A_PY)
     (folder / "b.py").write_text(B_PY)

@@ -66,15 +66,15 @@ def batch(emacs, project, body, **env):
         ";; -*- lexical-binding: t -*-\n"
         + PRELUDE
         + KIT
-        + f'(princ (concat "\\n@@" (json-encode {body})))(kill-emacs 0)'
+        + f'(princ (concat "\\n%%RESULT%%" (json-encode {body})))(kill-emacs 0)'
     )
     done = subprocess.run(
         [emacs, "-Q", "--batch", "-L", str(ELISP), "-l", str(script)], cwd=project, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=120, env={**os.environ, "PY": sys.executable, "OTHER": str(HERE / "other_server.py"), "LANG": "C.UTF-8", **env},
     )  # fmt: skip
-    if "@@" not in done.stdout:
+    if "%%RESULT%%" not in done.stdout:
         pytest.fail("\n".join(line[:400] for line in done.stderr.splitlines()[:25]))
-    return json.loads(done.stdout.rsplit("@@", 1)[1])
+    return json.loads(done.stdout.rsplit("%%RESULT%%", 1)[1])
 
 
 BESIDE = r"""
@@ -216,3 +216,117 @@ def test_leave_is_asked_for_with_the_safe_answer_first(emacs, project, asking, a
     assert offered == ["deny", "once", "session", "always"]
     assert "asks for leave to read" in prompt
     assert refused == refusals
+
+
+REVERT = r"""
+(let (out)
+  (cl-flet ((states () (let (all) (maphash (lambda (_ p) (seq-doseq (h (plist-get p :hunks)) (push (plist-get h :state) all)))
+                                           redline--proposals)
+                         all)))
+    (setq redline-command (list py "-m" "redline_server" "serve") redline-model "builtin")
+    (require 'redline)
+    (find-file "a.py") (python-mode) (redline-mode 1)
+    (redline-ask "rename foo to bar")
+    (until (lambda () (equal (states) '("pending" "pending" "pending" "pending"))) 30)
+    (redline-diff)
+    (until (lambda () (seq-find (lambda (b) (string-suffix-p ".diff" (buffer-name b))) (buffer-list))) 10)
+    (with-current-buffer (seq-find (lambda (b) (string-suffix-p ".diff" (buffer-name b))) (buffer-list))
+      (push (vector buffer-read-only (buffer-substring-no-properties (point-min) (point-max))) out))
+    (redline-accept-all)
+    (until (lambda () (equal (states) '("accepted" "accepted" "accepted" "accepted"))) 20)
+    (push (vector (text "a.py") (text "b.py")) out)
+    (goto-char (point-max)) (insert "# typed below\n")
+    (redline-revert)
+    (until (lambda () (equal (states) '("undone" "undone" "undone" "undone"))) 20)
+    (push (vector (text "a.py") (text "b.py")) out))
+  (nreverse out))
+"""
+
+
+def test_what_was_accepted_is_reverted(emacs, project):
+    (read_only, diff), accepted, reverted = batch(emacs, project, REVERT)
+    assert read_only
+    assert "-def foo(x):\n+def bar(x):\n" in diff
+    assert accepted == [A_PY.replace("foo", "bar"), B_PY.replace("foo", "bar")]
+    assert reverted == [A_PY + "# typed below\n", B_PY]
+
+
+CONFLICT = r"""
+(let (out)
+  (setq redline-command (list py "-m" "redline_server" "serve") redline-model (getenv "FIRST"))
+  (require 'redline)
+  (find-file "a.py") (python-mode) (redline-mode 1) (buffer-enable-undo)
+  (redline-ask "change it")
+  (until (lambda () (= (length (redline--pending)) 1)) 30)
+  (goto-char (point-min)) (search-forward "def foo(x):") (undo-boundary) (insert "  # mine") (undo-boundary)
+  (until (lambda () (= (length (redline--pending redline--conflicts)) 1)) 10)
+  (redline-accept)
+  (until (lambda () (seq-find (lambda (m) (string-match-p "you changed the same text since" m)) seen)) 10)
+  (push (text "a.py") out)
+  (setq last-command nil) (undo-only 1)
+  (until (lambda () (= (length (redline--pending)) 1)) 10)
+  (goto-char (point-min)) (search-forward "def foo(x):") (insert "  # mine")
+  (until (lambda () (= (length (redline--pending redline--conflicts)) 1)) 10)
+  (redline-command "redline.setModel" (list :model (getenv "SECOND")))
+  (goto-char (point-min)) (redline-next)
+  (push (line-number-at-pos) out)
+  (redline-revise "keep my comment")
+  (until (lambda () (equal (mapcar (lambda (p) (plist-get (nth 1 p) :id)) (redline--pending)) '("h1r1"))) 30)
+  (goto-char (point-min)) (redline-next) (redline-accept)
+  (until (lambda () (string-match-p "value" (text "a.py"))) 10)
+  (push (text "a.py") out)
+  (nreverse out))
+"""
+
+
+def test_typing_in_a_hunk_makes_it_a_conflict_to_be_undone_or_asked_again(emacs, project, scripted_edit):
+    first = scripted_edit("first", "def foo(x):", "def foo(y):")
+    second = scripted_edit("second", "def foo(x):  # mine", "def foo(value):  # mine")
+    mine, line, ended = batch(emacs, project, CONFLICT, FIRST=first, SECOND=second)
+    assert mine == A_PY.replace("def foo(x):", "def foo(x):  # mine")
+    assert line == 5
+    assert ended == A_PY.replace("def foo(x):", "def foo(value):  # mine")
+
+
+LEFT = r"""
+(progn
+  (setq redline-command (list py "-m" "redline_server" "serve") redline-model "builtin")
+  (require 'redline)
+  (find-file "a.py") (python-mode) (redline-mode 1)
+  (unless (equal (getenv "AGAIN") "yes") (redline-ask "rename foo to bar"))
+  (until (lambda () (= (length (redline--pending)) 2)) 30)
+  (when (equal (getenv "AGAIN") "yes")
+    (redline-accept-all)
+    (until (lambda () (and (string-match-p "import bar" (text "b.py")) (string-match-p "def bar" (text "a.py")))) 20))
+  (vector (text "a.py") (text "b.py")))
+"""
+
+
+def test_proposals_are_there_after_a_restart_on_what_the_files_have_become(emacs, project, tmp_path):
+    env = {"REDLINE_STATE_DIR": str(tmp_path / "state")}
+    assert batch(emacs, project, LEFT, **env) == [A_PY, B_PY]
+    (project / "a.py").write_text("# above\n" + A_PY)
+    after = batch(emacs, project, LEFT, AGAIN="yes", **env)
+    assert after == ["# above\n" + A_PY.replace("foo", "bar"), B_PY.replace("foo", "bar")]
+
+
+FILES = r"""
+(let (out)
+  (setq redline-command (list py "-m" "redline_server" "serve") redline-model (getenv "FILES"))
+  (require 'redline)
+  (advice-add 'completing-read :override
+              (lambda (p choices &rest _) (push p out) (if (equal p "Not decided on: ") (caar choices) "accept")))
+  (find-file "a.py") (python-mode) (redline-mode 1)
+  (redline-ask "add tests")
+  (until (lambda () (redline--undecided)) 30)
+  (redline-list)
+  (until (lambda () (file-exists-p "conftest.py")) 10)
+  (nreverse out))
+"""
+
+
+def test_a_new_file_that_runs_later_is_chosen_from_the_list(emacs, project, scripted_file):
+    prompts = batch(emacs, project, FILES, FILES=scripted_file)
+    assert prompts[0] == "Not decided on: "
+    assert prompts[1].startswith("create conftest.py")
+    assert (project / "conftest.py").read_text() == "x = 1\n"

@@ -223,3 +223,139 @@ def test_a_run_in_the_background_brings_its_proposal(nvim, project):
     assert run["background"]
     nvim.command("RedlineAccept!")
     until(nvim, "return vim.api.nvim_buf_get_lines(0, 4, 5, false)[1] == 'def bar(x):'")
+
+
+CONFLICTED = "local r = require('redline'); return #r.hunks(0, {conflicted = true}) == %d and #r.hunks() == %d"
+
+
+def with_plugin(editor, project, model="builtin"):
+    editor.exec_lua(
+        "require('redline').setup({cmd = {select(2, ...)}, model = ...})", model, sys.executable, "-m", "redline_server", "serve"
+    )  # fmt: skip
+    editor.command(f"edit {project}/a.py")
+    until(editor, "local c = vim.lsp.get_clients({name = 'redline', bufnr = 0})[1]; return c and c.initialized")
+
+
+def test_what_was_accepted_is_reverted_and_accepted_again(nvim, project):
+    with_plugin(nvim, project)
+    nvim.command("Redline rename foo to bar")
+    until(nvim, "return require('redline').status() == '4 pending'")
+    nvim.command("RedlineAccept!")
+    until(nvim, "return require('redline').status() == ''")
+    bar = A_PY.replace("foo", "bar")
+    assert text(nvim) == bar
+    nvim.command("RedlineRevert")
+    until(nvim, "return vim.api.nvim_buf_get_lines(0, 4, 5, false)[1] == 'def foo(x):'")
+    assert text(nvim) == A_PY
+    nvim.command(f"edit {project}/b.py")
+    until(nvim, "return vim.api.nvim_buf_get_lines(0, 0, 1, false)[1] == 'from a import foo'")
+    assert text(nvim) == B_PY
+    nvim.command(f"buffer {project}/a.py")
+    nvim.exec_lua("""
+      require('redline').command('redline.proposals', {}, function(all)
+        ids = vim.tbl_map(function(h) return h.id end, all[1].hunks)
+        require('redline').command('redline.accept', {runId = all[1].runId, hunks = ids})
+      end)
+    """)
+    until(nvim, "return vim.api.nvim_buf_get_lines(0, 4, 5, false)[1] == 'def bar(x):'")
+    assert text(nvim) == bar
+    until(nvim, "return #require('redline').hunks(0, {accepted = true}) == 2")
+    nvim.current.buffer[0] = "# typed above"
+    nvim.command("RedlineRevert")  # what was typed elsewhere is no hindrance, and stays
+    until(nvim, "return vim.api.nvim_buf_get_lines(0, 4, 5, false)[1] == 'def foo(x):'")
+    assert text(nvim) == A_PY.replace("import os", "# typed above")
+
+
+def test_typing_in_a_hunk_makes_it_a_conflict_to_be_undone_dropped_or_asked_again(nvim, project, scripted_edit):
+    with_plugin(nvim, project, scripted_edit("first", "def foo(x):", "def foo(y):"))
+    nvim.command("Redline change it")
+    until(nvim, CONFLICTED % (0, 1))
+    nvim.current.window.cursor = (5, 0)
+    nvim.feedkeys("A  # mine")
+    nvim.input("<Esc>")
+    until(nvim, CONFLICTED % (1, 0))
+    nvim.command("RedlineAccept")
+    until(nvim, "return vim.fn.execute('messages'):find('you changed the same text since', 1, true) ~= nil")
+    assert nvim.current.line == "def foo(x):  # mine"
+    nvim.command("undo")
+    until(nvim, CONFLICTED % (0, 1))
+    nvim.command("redo")
+    until(nvim, CONFLICTED % (1, 0))
+    nvim.exec_lua(
+        "set = false; require('redline').command('redline.setModel', {model = ...}, function() set = true end)",
+        scripted_edit("second", "def foo(x):  # mine", "def foo(value):  # mine"),
+    )
+    until(nvim, "return set")
+    nvim.current.window.cursor = (1, 0)
+    nvim.command("RedlineNext")
+    assert nvim.current.window.cursor[0] == 5
+    nvim.command("RedlineRevise keep my comment")
+    until(nvim, "local f = require('redline').hunks(); return #f == 1 and f[1].hunk.id == 'h1r1'")
+    nvim.command("RedlineAccept")
+    until(nvim, "return vim.api.nvim_buf_get_lines(0, 4, 5, false)[1] == 'def foo(value):  # mine'")
+    assert text(nvim) == A_PY.replace("def foo(x):", "def foo(value):  # mine")
+
+
+def test_a_conflicted_hunk_is_dropped_and_the_users_text_stays(nvim, project):
+    with_plugin(nvim, project)
+    nvim.command("Redline rename foo to bar")
+    until(nvim, "return require('redline').status() == '4 pending'")
+    nvim.current.buffer[4] = "def foo(x, y):"
+    until(nvim, CONFLICTED % (1, 1))
+    nvim.current.window.cursor = (5, 0)
+    nvim.command("RedlineReject")
+    until(nvim, CONFLICTED % (0, 1))
+    nvim.command("RedlineAccept!")
+    until(nvim, "return require('redline').status() == ''")
+    assert text(nvim) == A_PY.replace("def foo(x):", "def foo(x, y):").replace("print(foo", "print(bar")
+
+
+def test_proposals_are_there_after_a_restart_on_what_the_files_have_become(nvim, project, monkeypatch):
+    pynvim = pytest.importorskip("pynvim")
+    with_plugin(nvim, project)
+    nvim.command("Redline rename foo to bar")
+    until(nvim, "return require('redline').status() == '4 pending'")
+    with contextlib.suppress(EOFError):
+        nvim.command("qa!")
+    (project / "a.py").write_text("# above\n" + A_PY)
+    again = pynvim.attach("child", argv=[neovim(), "--clean", "--embed", "--headless", "-n"])
+    try:
+        again.exec_lua("vim.opt.rtp:prepend(...)", str(LUA))
+        with_plugin(again, project)
+        until(again, "return require('redline').status() == '4 pending'")
+        assert until(again, SHOWN) == ["h1", "h2"]
+        again.command("RedlineAccept!")
+        until(again, "return require('redline').status() == ''")
+        assert text(again) == "# above\n" + A_PY.replace("foo", "bar")
+        again.command("silent! wall")
+        assert (project / "b.py").read_text() == B_PY.replace("foo", "bar")
+    finally:
+        with contextlib.suppress(OSError, EOFError):
+            again.command("qa!")
+        again.close()
+
+
+def test_a_new_file_that_runs_later_is_chosen_from_the_list(nvim, project, scripted_file):
+    nvim.command(f"cd {project}")
+    with_plugin(nvim, project, scripted_file)
+    nvim.exec_lua("""
+      picked = {}
+      answers = {'Show it', 'Accept'}
+      vim.ui.select = function(items, o, done)
+        table.insert(picked, o.format_item and o.format_item(items[1]) or o.prompt)
+        vim.schedule(function() done(o.format_item and items[1] or table.remove(answers, 1)) end)
+      end
+    """)
+    nvim.command("Redline add tests")
+    until(nvim, "return require('redline').status() == '1 pending'")
+    nvim.command("RedlineAccept!")  # what would run is never taken along
+    nvim.command("RedlineList")
+    until(nvim, "return vim.wo.diff and vim.fn.tabpagenr() == 2")
+    assert text(nvim) == "x = 1\n"
+    nvim.command("tabclose")
+    assert not (project / "conftest.py").exists()
+    nvim.command("RedlineList")
+    until(nvim, "return require('redline').status() == ''")
+    assert nvim.exec_lua("return picked[1]").startswith("create conftest.py (")
+    nvim.command("silent! wall")
+    assert (project / "conftest.py").read_text() == "x = 1\n"

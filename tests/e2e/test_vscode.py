@@ -115,7 +115,9 @@ def free_port():
         return s.getsockname()[1]
 
 
-def test_ask_review_undo_in_vs_code(vsix, other_vsix, chromium, code_server, project, asking, scripted_edit, tmp_path):
+def test_ask_review_undo_in_vs_code(
+    vsix, other_vsix, chromium, code_server, project, asking, scripted_edit, scripted_file, tmp_path
+):
     home = tmp_path / "home"
     settings = {
         "redline.command": [sys.executable, "-m", "redline_server", "serve"],
@@ -169,14 +171,14 @@ def test_ask_review_undo_in_vs_code(vsix, other_vsix, chromium, code_server, pro
             done = subprocess.run(
                 [code_server[0], "drive.js"], cwd=E2E, capture_output=True, text=True, timeout=600,
                 env={**env, "WS": str(project), "PORT": str(port), "CHROMIUM": chromium, "SHOTS": str(shots), "ASKING": asking,
-                     "FIRST": scripted_edit("first", "def foo(x):", "def foo(y):"),
+                     "FILES": scripted_file, "FIRST": scripted_edit("first", "def foo(x):", "def foo(y):"),
                      "SECOND": scripted_edit("second", "def foo(y):", "def foo(value):")},
             )  # fmt: skip
         finally:
             server.terminate()
             server.wait(20)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-2000:]}\nscreenshots: {shots}"
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 11
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 15
     assert (shots / "pending-proposal.png").stat().st_size > 20_000
 
 

@@ -56,6 +56,26 @@ def test_a_proposal_is_there_again_after_a_restart(folder, left):
         assert client.do("redline.proposals") == []
 
 
+def test_without_a_workspace_folder_too(folder):
+    """A file that was opened alone has its folder's proposals back as well, with the first file that is opened there."""
+    lay(folder, FILES)
+    (folder / "beside").mkdir()
+    lay(folder / "beside", {"c.py": "x = 1\n"})
+    with RawClient(folder) as client:
+        client.initialize()
+        run = client.run("rename foo to bar", uri=client.open(folder / "a.py"))["runId"]
+    with RawClient(folder) as client:
+        client.initialize()
+        client.open(folder / "beside/c.py")
+        client.wait(lambda: client.do("redline.sessions") == [], what="the start")
+        uri = client.open(folder / "a.py")
+        client.wait(lambda: client.do("redline.proposals"), what="the proposals of before")
+        client.do("redline.accept", {"runId": run, "hunks": "all"})
+        assert set(settled(client, run).values()) == {"accepted"}
+        assert client.documents[uri][1] == FILES["a.py"].replace("foo", "bar")
+        assert [each["runId"] for each in client.do("redline.sessions")] == [run]
+
+
 def test_it_is_rebased_onto_what_the_files_have_become(folder, left):
     (folder / "a.py").write_text("# a new first line\n" + FILES["a.py"].replace("print(foo(1)", "print(foo(3)"))
     with RawClient(folder) as client:

@@ -200,6 +200,46 @@ def test_a_diff_is_a_real_read_only_file(client, folder):
     assert [f["uri"] for f in again["files"]] == [uri]
 
 
+def test_files_that_are_made_deleted_or_moved_can_be_seen_and_decided_on_by_code_actions(client, folder, tmp_path):
+    """They have no line of their own, so every document of the folder offers them."""
+    lay(folder, {"gone.py": "x = 1\n", "from.py": "y = 1\n"})
+    calls = [("write", {"path": "conftest.py", "content": "z = 1\n"}), ("delete", {"path": "gone.py"}),
+             ("move", {"path": "from.py", "to": "to.py"})]  # fmt: skip
+    script = [{"calls": [{"tool": tool, "args": args}]} for tool, args in calls]
+    script.append({"calls": [{"tool": "finish", "args": {"summary": "done"}}]})
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    client.do("redline.setModel", {"model": f"scripted:{tmp_path / 'script.json'}"})
+    uri = client.open(folder / "a.py")
+    run = client.run("change files", uri=uri)["runId"]
+    titles = {action["title"]: action for action in actions(client, uri, 0)}
+    assert "Redline: accept f1: create conftest.py (tools run or obey a file of this name later)" in titles
+    assert {"Redline: accept all 3 changes", "Redline: reject all 3 changes", "Redline: show the diff"} <= set(titles)
+    chosen = next(action for title, action in titles.items() if "reject f3: delete gone.py" in title)
+    client.do(chosen["command"]["command"], chosen["command"]["arguments"][0])
+
+    shown = client.do("redline.showDiff", {"runId": run})
+    text = Path(shown["uri"].removeprefix("file://")).read_text()
+    assert "--- /dev/null\n+++ b/conftest.py\n@@ -0,0 +1 @@\n+z = 1\n" in text
+    assert "rename from from.py\nrename to to.py\n" in text
+    assert "gone.py" not in text  # it was rejected
+    (made,) = shown["files"]
+    assert Path(made["proposedUri"].removeprefix("file://")).read_text() == "z = 1\n"
+    assert Path(made["originalUri"].removeprefix("file://")).read_text() == ""
+
+    for wanted in ("accept f1", "accept f2"):
+        action = next(each for each in actions(client, uri, 0) if f"Redline: {wanted}" in each["title"])
+        client.do(action["command"]["command"], action["command"]["arguments"][0])
+        ident = wanted.removeprefix("accept ")
+        client.wait(
+            lambda ident=ident: (
+                {o["id"]: o["state"] for o in client.proposal(run)["fileOperations"]}[ident] == "accepted"
+            )
+        )
+    assert not [each for each in actions(client, uri, 0) if "f1" in each["title"] or "f2" in each["title"]]
+    assert (folder / "gone.py").exists()
+    assert (folder / "to.py").read_text() == "y = 1\n"
+
+
 def test_cancel_by_progress_and_by_command(client, folder):
     lay(folder, {f"m{n}.py": "import os\nimport sys\n" * 50 for n in range(60)})
     uri = client.open(folder / "a.py")

@@ -4,6 +4,8 @@ local M = {}
 
 local NAME = 'redline'
 local proposals = {} ---@type table<string, table> run id -> proposal, as the server last sent it
+local order = {} ---@type string[] run ids, oldest first
+local UNDECIDED = { pending = true, conflicted = true, stale = true } -- can be rejected, or sent back with a word
 
 ---@class redline.Options
 ---@field cmd? string[] how to start the server; default { 'redline', 'serve' }
@@ -61,15 +63,17 @@ function M.ask(instruction, range, background)
   M.command('redline.run', argument)
 end
 
----Pending hunks of a buffer in order, each with its run's id.
+---Hunks of a buffer in order, each with its run's id: the pending ones, or those in some states.
 ---@param bufnr? integer
+---@param states? table<string, boolean>
 ---@return table[]
-function M.hunks(bufnr)
+function M.hunks(bufnr, states)
+  states = states or { pending = true }
   local uri = vim.uri_from_bufnr(bufnr or 0)
   local found = {}
   for run, proposal in pairs(proposals) do
     for _, hunk in ipairs(proposal.hunks) do
-      if hunk.uri == uri and hunk.state == 'pending' then
+      if hunk.uri == uri and states[hunk.state] then
         table.insert(found, { run = run, hunk = hunk })
       end
     end
@@ -80,16 +84,16 @@ function M.hunks(bufnr)
   return found
 end
 
----The pending hunk at the cursor, with its run's id.
+---The hunk at the cursor that can still be decided on, with its run's id; a pending one before a conflicted one.
 local function at_cursor()
   local line = vim.api.nvim_win_get_cursor(0)[1] - 1
-  for _, found in ipairs(M.hunks()) do
+  for _, found in ipairs(vim.list_extend(M.hunks(), M.hunks(0, { conflicted = true, stale = true }))) do
     local first, last = found.hunk.range.start.line, found.hunk.range['end'].line - 1
     if first <= line and line <= math.max(first, last) then
       return found
     end
   end
-  notify('there is no pending hunk at the cursor; :RedlineNext finds one', vim.log.levels.WARN)
+  notify('there is no hunk at the cursor; :RedlineNext finds one', vim.log.levels.WARN)
 end
 
 ---Send the hunk at the cursor back with a word.
@@ -128,9 +132,9 @@ function M.reject(all)
   decide('redline.reject', all)
 end
 
----Go to the next pending hunk of this buffer.
+---Go to the next hunk of this buffer that is not decided on, conflicted ones too.
 function M.next()
-  local hunks = M.hunks()
+  local hunks = M.hunks(0, UNDECIDED)
   if #hunks == 0 then
     notify('nothing is pending in this buffer', vim.log.levels.WARN)
     return
@@ -147,6 +151,17 @@ function M.next()
   vim.api.nvim_win_set_cursor(0, { math.min(target.hunk.range.start.line + 1, last), 0 })
 end
 
+---Show a file beside its proposed text, in diff mode, in a new tab.
+local function show_diff(run, uri)
+  M.command('redline.showDiff', { runId = run, uri = uri }, function(shown)
+    local file = shown.files[1]
+    vim.cmd.tabnew(vim.fn.fnameescape(vim.uri_to_fname(file.originalUri or file.uri)))
+    vim.cmd.diffthis()
+    vim.cmd('vertical rightbelow sview ' .. vim.fn.fnameescape(vim.uri_to_fname(file.proposedUri)))
+    vim.cmd.diffthis()
+  end)
+end
+
 ---Show this buffer beside its proposed text, in diff mode, in a new tab.
 function M.diff()
   local found = M.hunks()[1]
@@ -154,12 +169,58 @@ function M.diff()
     notify('nothing is pending in this buffer', vim.log.levels.WARN)
     return
   end
-  M.command('redline.showDiff', { runId = found.run, uri = found.hunk.uri }, function(shown)
-    local file = shown.files[1]
-    vim.cmd.tabnew(vim.fn.fnameescape(vim.uri_to_fname(file.uri)))
-    vim.cmd.diffthis()
-    vim.cmd('vertical rightbelow sview ' .. vim.fn.fnameescape(vim.uri_to_fname(file.proposedUri)))
-    vim.cmd.diffthis()
+  show_diff(found.run, found.hunk.uri)
+end
+
+local function name(uri)
+  return vim.fn.fnamemodify(vim.uri_to_fname(uri), ':.')
+end
+
+---Decide on a file that would be made, deleted or moved.
+local function decide_file(run, op)
+  local choices = { 'Show it', 'Accept', 'Reject' }
+  vim.ui.select(choices, { prompt = ('%s %s: %s'):format(op.kind, name(op.uri), op.reason) }, function(choice)
+    if choice == 'Accept' or choice == 'Reject' then
+      M.command(choice == 'Accept' and 'redline.accept' or 'redline.reject', { runId = run, hunks = { op.id } })
+    elseif choice and op.kind ~= 'rename' then
+      show_diff(run, op.uri)
+    end
+  end)
+end
+
+---Choose among all that is not decided on: a hunk is gone to, a file is shown, accepted or rejected.
+function M.list()
+  local items = {}
+  for _, run in ipairs(order) do
+    for _, hunk in ipairs(proposals[run].hunks) do
+      if UNDECIDED[hunk.state] then
+        local at = hunk.range.start.line + 1
+        local said = ('%s:%d: %s (%s)'):format(name(hunk.uri), at, hunk.reason, hunk.badge or hunk.state)
+        table.insert(items, { said = said, hunk = hunk, at = at })
+      end
+    end
+    for _, op in ipairs(proposals[run].fileOperations) do
+      if UNDECIDED[op.state] then
+        local to = op.newUri and ' to ' .. name(op.newUri) or ''
+        local said = ('%s %s%s (%s)'):format(op.kind, name(op.uri), to, op.badge or op.state)
+        table.insert(items, { said = said, run = run, op = op })
+      end
+    end
+  end
+  if #items == 0 then
+    notify('nothing is pending', vim.log.levels.WARN)
+    return
+  end
+  local function said(item)
+    return item.said
+  end
+  vim.ui.select(items, { prompt = 'Not decided on', format_item = said }, function(item)
+    if item and item.op then
+      decide_file(item.run, item.op)
+    elseif item then
+      vim.cmd.edit(vim.fn.fnameescape(vim.uri_to_fname(item.hunk.uri)))
+      vim.api.nvim_win_set_cursor(0, { math.min(item.at, vim.api.nvim_buf_line_count(0)), 0 })
+    end
   end)
 end
 
@@ -174,13 +235,16 @@ function M.cancel()
   end)
 end
 
----Take back what was accepted of the newest proposal.
+---Take back what was accepted of the newest proposal of which something was.
 function M.revert()
-  for run, proposal in pairs(proposals) do
-    for _, hunk in ipairs(proposal.hunks) do
-      if hunk.state == 'accepted' then
-        M.command('redline.revertRun', { runId = run })
-        return
+  for at = #order, 1, -1 do
+    local proposal = proposals[order[at]]
+    for _, items in ipairs({ proposal.hunks, proposal.fileOperations }) do
+      for _, item in ipairs(items) do
+        if item.state == 'accepted' then
+          M.command('redline.revertRun', { runId = proposal.runId })
+          return
+        end
       end
     end
   end
@@ -224,8 +288,10 @@ end
 function M.status()
   local count = 0
   for _, proposal in pairs(proposals) do
-    for _, hunk in ipairs(proposal.hunks) do
-      count = count + ((hunk.state == 'pending' or hunk.state == 'applying') and 1 or 0)
+    for _, items in ipairs({ proposal.hunks, proposal.fileOperations }) do
+      for _, item in ipairs(items) do
+        count = count + ((item.state == 'pending' or item.state == 'applying') and 1 or 0)
+      end
     end
   end
   return count > 0 and ('%d pending'):format(count) or ''
@@ -245,7 +311,8 @@ local function commands()
   create('RedlineRevise', function(o)
     M.revise(o.args)
   end, { nargs = '+', desc = 'Send the hunk at the cursor back with a word' })
-  create('RedlineNext', M.next, { desc = 'Go to the next pending hunk' })
+  create('RedlineNext', M.next, { desc = 'Go to the next hunk that is not decided on' })
+  create('RedlineList', M.list, { desc = 'Choose among all that is not decided on' })
   create('RedlineDiff', M.diff, { desc = 'Show the proposed text beside this buffer' })
   create('RedlineCancel', M.cancel, { desc = 'Cancel Redline runs' })
   create('RedlineTrust', M.trust, { desc = 'Let commands of this folder run, in the sandbox' })
@@ -270,6 +337,9 @@ function M.setup(options)
     init_options = { redline = { client = true, model = options.model, limits = options.limits, permissions = options.permissions } },
     handlers = {
       ['redline/proposal'] = function(_, proposal)
+        if not proposals[proposal.runId] then
+          table.insert(order, proposal.runId)
+        end
         proposals[proposal.runId] = proposal
         vim.api.nvim_exec_autocmds('User', { pattern = 'RedlineProposal', modeline = false })
       end,
@@ -283,7 +353,7 @@ function M.setup(options)
       end
     end,
     on_exit = function()
-      proposals = {}
+      proposals, order = {}, {}
     end,
   })
   vim.lsp.enable(NAME)

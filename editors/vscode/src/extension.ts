@@ -3,7 +3,7 @@
 import * as path from "node:path";
 import * as vscode from "vscode";
 import { LanguageClient, type LanguageClientOptions, State, type ServerOptions } from "vscode-languageclient/node";
-import { type Hunk, type Node, type Proposal, ProposalTree } from "./tree";
+import { type Hunk, type Node, type Proposal, ProposalTree, UNDECIDED } from "./tree";
 
 interface Status {
   model: string;
@@ -27,8 +27,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   const commands: Record<string, (node?: Node) => Promise<unknown>> = {
     "redline.ui.ask": () => ask(),
     "redline.ui.askInBackground": () => ask(true),
-    "redline.ui.acceptHunk": (node) => decideHere("redline.accept", node),
-    "redline.ui.rejectHunk": (node) => decideHere("redline.reject", node),
+    "redline.ui.acceptHunk": (node) => decide("redline.accept", node),
+    "redline.ui.rejectHunk": (node) => decide("redline.reject", node),
     "redline.ui.reviseHunk": revise,
     "redline.ui.reveal": reveal,
     "redline.ui.acceptAll": (node) => decideAll("redline.accept", node),
@@ -130,14 +130,19 @@ async function send<T>(command: string, argument: object): Promise<T> {
   return client.sendRequest<T>("workspace/executeCommand", { command, arguments: [argument] });
 }
 
-function pending(): Proposal[] {
-  return [...proposals.values()].filter((proposal) => proposal.hunks.some((hunk) => hunk.state === "pending"));
+/** What of a proposal is in one of some states: hunks and file operations. */
+function items(proposal: Proposal, states = ["pending"]): { id: string; uri: string; state: string }[] {
+  return [...proposal.hunks, ...proposal.fileOperations].filter((item) => states.includes(item.state));
+}
+
+function pending(states = ["pending"]): Proposal[] {
+  return [...proposals.values()].filter((proposal) => items(proposal, states).length > 0);
 }
 
 function onProposal(proposal: Proposal): void {
   proposals.set(proposal.runId, proposal);
   tree.refresh();
-  void vscode.commands.executeCommand("setContext", "redline.pending", pending().length > 0);
+  void vscode.commands.executeCommand("setContext", "redline.pending", pending(UNDECIDED).length > 0);
   showStatus();
 }
 
@@ -149,10 +154,10 @@ function showStatus(): void {
     statusBar.command = "redline.ui.restart";
     return;
   }
-  const hunks = pending().flatMap((proposal) => proposal.hunks).filter((hunk) => hunk.state === "pending").length;
-  const idle = hunks ? `$(diff) Redline: ${hunks} pending` : "$(edit) Redline";
+  const left = pending().flatMap((proposal) => items(proposal)).length;
+  const idle = left ? `$(diff) Redline: ${left} pending` : "$(edit) Redline";
   statusBar.text = doing ? `$(sync~spin) Redline: ${doing}` : idle;
-  statusBar.command = doing ? "redline.ui.cancel" : hunks ? "redline.ui.nextHunk" : "redline.ui.ask";
+  statusBar.command = doing ? "redline.ui.cancel" : left ? "redline.ui.nextHunk" : "redline.ui.ask";
   const used = status ? `${status.model}, ${status.tokens.toLocaleString()} tokens, $${status.costUsd.toFixed(4)}` : "ready";
   statusBar.tooltip = `Redline: ${used}`;
 }
@@ -178,34 +183,34 @@ async function ask(background = false): Promise<void> {
   await send("redline.run", argument);
 }
 
-/** The pending hunks of the active file, in order, each with its run. */
-function hunksHere(): { proposal: Proposal; hunk: Hunk }[] {
+/** The hunks of the active file in some states, in order, each with its run. */
+function hunksHere(states = ["pending"]): { proposal: Proposal; hunk: Hunk }[] {
   const editor = vscode.window.activeTextEditor;
   const here = editor && client?.code2ProtocolConverter.asUri(editor.document.uri);
-  return pending()
+  return [...proposals.values()]
     .flatMap((proposal) => proposal.hunks.map((hunk) => ({ proposal, hunk })))
-    .filter(({ hunk }) => hunk.state === "pending" && hunk.uri === here)
+    .filter(({ hunk }) => states.includes(hunk.state) && hunk.uri === here)
     .sort((a, b) => a.hunk.range.start.line - b.hunk.range.start.line);
 }
 
-/** The hunk of a tree item, else the pending one at the cursor. */
+/** The hunk of a tree item, else the one at the cursor, a pending one before a conflicted one. */
 function chosen(node?: Node): { proposal: Proposal; hunk: Hunk } {
   if (node?.hunk) {
     return { proposal: node.proposal, hunk: node.hunk };
   }
   const line = vscode.window.activeTextEditor?.selection.active.line ?? 0;
-  const found = hunksHere().find(
+  const found = [...hunksHere(), ...hunksHere(UNDECIDED)].find(
     ({ hunk }) => hunk.range.start.line <= line && line <= Math.max(hunk.range.start.line, hunk.range.end.line - 1),
   );
   if (!found) {
-    throw new Error("there is no pending hunk at the cursor; “Redline: Go to Next Hunk” finds one");
+    throw new Error("there is no hunk at the cursor; “Redline: Go to Next Hunk” finds one");
   }
   return found;
 }
 
-async function decideHere(command: string, node?: Node): Promise<void> {
-  const { proposal, hunk } = chosen(node);
-  await send(command, { runId: proposal.runId, hunks: [hunk.id] });
+async function decide(command: string, node?: Node): Promise<void> {
+  const { proposal, id } = node?.operation ? { ...node, id: node.operation.id } : { ...chosen(node), id: chosen(node).hunk.id };
+  await send(command, { runId: proposal.runId, hunks: [id] });
 }
 
 /** A word on a hunk: the agent makes another one of it. */
@@ -218,6 +223,10 @@ async function revise(node?: Node): Promise<void> {
 }
 
 async function reveal(node?: Node): Promise<void> {
+  if (node?.operation) {
+    await showDiffs(node.proposal, node.operation.uri);
+    return;
+  }
   const { hunk } = chosen(node);
   const at = new vscode.Position(hunk.range.start.line, hunk.range.start.character);
   await vscode.window.showTextDocument(vscode.Uri.parse(hunk.uri), { selection: new vscode.Range(at, at), preview: true });
@@ -234,11 +243,15 @@ async function decideAll(command: string, node?: Node): Promise<void> {
 
 async function nextHunk(): Promise<void> {
   const line = vscode.window.activeTextEditor?.selection.active.line ?? -1;
-  const here = hunksHere().map(({ hunk }) => hunk);
+  const here = hunksHere(UNDECIDED).map(({ hunk }) => hunk);
   const all = pending().flatMap((proposal) => proposal.hunks).filter((hunk) => hunk.state === "pending");
   const next = here.find((hunk) => hunk.range.start.line > line) ?? all.find((hunk) => !here.includes(hunk)) ?? here[0];
   if (!next) {
-    throw new Error("nothing is pending");
+    if (!pending().length) {
+      throw new Error("nothing is pending");
+    }
+    await vscode.commands.executeCommand("redline.proposals.focus");
+    return;
   }
   const at = new vscode.Position(next.range.start.line, next.range.start.character);
   await vscode.window.showTextDocument(vscode.Uri.parse(next.uri), { selection: new vscode.Range(at, at) });
@@ -250,11 +263,16 @@ async function showDiff(): Promise<void> {
   if (!proposal) {
     throw new Error("nothing is pending");
   }
-  const argument = { runId: proposal.runId, ...(found ? { uri: found.hunk.uri } : {}) };
-  const shown = await send<{ files: { uri: string; proposedUri: string }[] }>("redline.showDiff", argument);
+  await showDiffs(proposal, found?.hunk.uri);
+}
+
+/** Show each file of a proposal (or one) beside what is proposed for it. */
+async function showDiffs(proposal: Proposal, uri?: string): Promise<void> {
+  const argument = { runId: proposal.runId, ...(uri ? { uri } : {}) };
+  const shown = await send<{ files: { uri: string; proposedUri: string; originalUri?: string }[] }>("redline.showDiff", argument);
   for (const file of shown.files) {
-    const original = vscode.Uri.parse(file.uri);
-    const title = `${path.basename(original.fsPath)} ↔ proposed`;
+    const original = vscode.Uri.parse(file.originalUri ?? file.uri);
+    const title = `${path.basename(vscode.Uri.parse(file.uri).fsPath)} ↔ proposed`;
     await vscode.commands.executeCommand("vscode.diff", original, vscode.Uri.parse(file.proposedUri), title, { preview: false });
   }
 }
@@ -267,7 +285,7 @@ async function cancel(): Promise<void> {
 }
 
 async function revert(): Promise<void> {
-  const last = [...proposals.values()].reverse().find((one) => one.hunks.some((hunk) => hunk.state === "accepted"));
+  const last = pending(["accepted"]).reverse()[0];
   if (!last) {
     throw new Error("nothing was accepted yet");
   }

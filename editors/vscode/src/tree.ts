@@ -1,4 +1,4 @@
-// The list of proposals as a tree: proposal, file, hunk. It shows what the server said last and keeps nothing else.
+// The list of proposals as a tree: proposal, file, hunk; files that are made, deleted or moved beside them. It shows what the server said last and keeps nothing else.
 import * as path from "node:path";
 import * as vscode from "vscode";
 
@@ -13,14 +13,28 @@ export interface Hunk {
   proof: { check: string; state: string; ok: boolean | null; detail: string }[];
 }
 
+export interface FileOperation {
+  id: string;
+  kind: "create" | "delete" | "rename";
+  uri: string;
+  newUri?: string;
+  reason: string;
+  state: string;
+  badge?: string;
+}
+
 export interface Proposal {
   runId: string;
   instruction: string;
   state: string;
   hunks: Hunk[];
+  fileOperations: FileOperation[];
 }
 
-export type Node = { proposal: Proposal; uri?: string; hunk?: Hunk };
+export type Node = { proposal: Proposal; uri?: string; hunk?: Hunk; operation?: FileOperation };
+
+/** States in which an item can still be rejected. */
+export const UNDECIDED = ["pending", "conflicted", "stale"];
 
 const ICONS: Record<string, string> = {
   pending: "circle-outline",
@@ -48,24 +62,36 @@ export class ProposalTree implements vscode.TreeDataProvider<Node> {
       return this.proposals().map((proposal) => ({ proposal }));
     }
     const { proposal, uri } = node;
-    if (node.hunk) {
+    if (node.hunk || node.operation) {
       return [];
     }
     if (uri) {
       return proposal.hunks.filter((hunk) => hunk.uri === uri).map((hunk) => ({ proposal, uri, hunk }));
     }
-    return [...new Set(proposal.hunks.map((hunk) => hunk.uri))].map((each) => ({ proposal, uri: each }));
+    const files = [...new Set(proposal.hunks.map((hunk) => hunk.uri))];
+    return [...files.map((each) => ({ proposal, uri: each })), ...proposal.fileOperations.map((operation) => ({ proposal, operation }))];
   }
 
   getTreeItem(node: Node): vscode.TreeItem {
-    const { proposal, uri, hunk } = node;
+    const { proposal, uri, hunk, operation } = node;
     if (hunk) {
       const item = new vscode.TreeItem(`${hunk.id}: ${hunk.reason}`);
       item.description = hunk.state === "pending" ? hunk.badge : hunk.state;
       item.iconPath = new vscode.ThemeIcon(ICONS[hunk.state] ?? "circle-outline");
       const needs = hunk.dependsOn.length ? [`needs ${hunk.dependsOn.join(", ")}`] : [];
       item.tooltip = [hunk.reason, ...needs, ...hunk.proof.map((each) => `${each.check}: ${each.state}, ${each.detail}`)].join("\n");
-      item.contextValue = hunk.state === "pending" ? "hunk.pending" : "hunk";
+      item.contextValue = `hunk.${hunk.state}`;
+      item.command = { command: "redline.ui.reveal", title: "Show", arguments: [node] };
+      return item;
+    }
+    if (operation) {
+      const name = (each: string) => vscode.workspace.asRelativePath(vscode.Uri.parse(each));
+      const to = operation.newUri ? ` to ${name(operation.newUri)}` : "";
+      const item = new vscode.TreeItem(`${operation.id}: ${operation.kind} ${name(operation.uri)}${to}`);
+      item.description = operation.state === "pending" ? operation.badge : operation.state;
+      item.iconPath = new vscode.ThemeIcon(ICONS[operation.state] ?? "circle-outline");
+      item.tooltip = operation.reason;
+      item.contextValue = `file.${operation.state}`;
       item.command = { command: "redline.ui.reveal", title: "Show", arguments: [node] };
       return item;
     }
@@ -77,7 +103,7 @@ export class ProposalTree implements vscode.TreeDataProvider<Node> {
       return item;
     }
     const item = new vscode.TreeItem(proposal.instruction.split("\n")[0] ?? "", vscode.TreeItemCollapsibleState.Expanded);
-    const left = proposal.hunks.filter((each) => each.state === "pending").length;
+    const left = [...proposal.hunks, ...proposal.fileOperations].filter((each) => each.state === "pending").length;
     item.description = left ? `${left} pending` : proposal.state;
     item.iconPath = new vscode.ThemeIcon("diff");
     item.contextValue = left ? "proposal.pending" : "proposal";

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from lsprotocol import types as lsp
 from redline_agent.text import one_line, plural
+from redline_agent.workspace.filereview import OPEN
+from redline_agent.workspace.proposal import Proposal
 
 from redline_server import convert
 from redline_server.documents import Document
+from redline_server.review import SHOWN
 
 if TYPE_CHECKING:
     from redline_server.app import RedlineServer
@@ -31,6 +34,8 @@ SOURCES = {
     "source.redline.review": ("review this", "Review the selected code for mistakes. Change nothing."),
 }
 KINDS = [REWRITE, QUICKFIX, ACCEPT, REJECT, REVISE, *SOURCES]
+FILES_OFFERED_MAX = 10
+"""File operations that are offered at once; the list of proposals has all."""
 CLEAN_UPS = ("organise imports", "remove unused", "fix lint", "modernise syntax")
 
 
@@ -42,7 +47,8 @@ def code_actions(server: RedlineServer, params: lsp.CodeActionParams) -> list[ls
     if path is None or document is None:
         return []
     asked = params.context.only
-    found = [*_on_hunks(server, path, params.range), *_on_questions(server, uri, params.range)]
+    found = [*_on_hunks(server, path, params.range), *_on_files(server, path)]
+    found += _on_questions(server, uri, params.range)
     found += _on_directives(server, document, params.range)
     if path.suffix in (".py", ".pyi"):
         found += _clean_ups(server, uri, params)
@@ -95,11 +101,33 @@ def _on_hunks(server: RedlineServer, path: Path, span: lsp.Range) -> Iterator[ls
         yield _action(f"Redline: reject {hunk.id} ({one_line(hunk.reason, 40)})", REJECT, "redline.reject", argument)
         if run not in seen:
             seen.add(run)
-            pending = sum(item.state == "pending" for item in place.entry.proposal.items)
-            every = {"runId": run, "hunks": "all"}
-            yield _action(f"Redline: accept all {plural(pending, 'change')}", ACCEPT, "redline.accept", every)
-            yield _action(f"Redline: reject all {plural(pending, 'change')}", REJECT, "redline.reject", every)
-            yield _action("Redline: show the diff", QUICKFIX, "redline.showDiff", {"runId": run})
+            yield from _on_all(place.entry.proposal)
+
+
+def _on_all(proposal: Proposal) -> Iterator[lsp.CodeAction]:
+    pending = sum(item.state == "pending" for item in proposal.items)
+    every = {"runId": proposal.run, "hunks": "all"}
+    yield _action(f"Redline: accept all {plural(pending, 'change')}", ACCEPT, "redline.accept", every)
+    yield _action(f"Redline: reject all {plural(pending, 'change')}", REJECT, "redline.reject", every)
+    yield _action("Redline: show the diff", QUICKFIX, "redline.showDiff", {"runId": proposal.run})
+
+
+def _on_files(server: RedlineServer, path: Path) -> Iterator[lsp.CodeAction]:
+    """Files that would be made, deleted or moved have no line of their own: each document of the folder offers them."""
+    left = FILES_OFFERED_MAX
+    for entry in reversed(server.reviews.entries.values()):
+        operations = [op for op in entry.proposal.operations if entry.proposal.state_of(op) in OPEN]
+        if not operations or not path.is_relative_to(entry.root) or left <= 0:
+            continue
+        for op in operations[:left]:
+            argument = {"runId": entry.proposal.run, "hunks": [op.id]}
+            to = f" to {op.new_path}" if op.new_path else ""
+            what = one_line(f"{op.id}: {op.kind} {op.path}{to}{f' ({op.badge})' if op.badge else ''}", 100)
+            yield _action(f"Redline: accept {what}", ACCEPT, "redline.accept", argument)
+            yield _action(f"Redline: reject {what}", REJECT, "redline.reject", argument)
+        left -= len(operations)
+        if not any(entry.path(hunk.path) == path and hunk.state in SHOWN for hunk in entry.proposal.hunks):
+            yield from _on_all(entry.proposal)
 
 
 def _on_questions(server: RedlineServer, uri: str, span: lsp.Range) -> Iterator[lsp.CodeAction]:

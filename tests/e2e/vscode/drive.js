@@ -5,7 +5,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 
-const { WS, PORT, CHROMIUM, SHOTS, ASKING, FIRST, SECOND } = process.env;
+const { WS, PORT, CHROMIUM, SHOTS, ASKING, FIRST, SECOND, FILES } = process.env;
 const A = fs.readFileSync(`${WS}/a.py`, "utf8");
 const B = fs.readFileSync(`${WS}/b.py`, "utf8");
 const MOD = process.platform === "darwin" ? "Meta" : "Control";
@@ -160,6 +160,67 @@ const MOD = process.platform === "darwin" ? "Meta" : "Control";
     await lens("Accept h1r1").first().waitFor({ timeout: 30000 });
     await lens("Accept h1r1").first().click();
     await until("the revised hunk", async () => (await text()).includes("def foo(value):"));
+  });
+  await step("what was accepted is reverted", async () => {
+    await focus();
+    await command("Redline: Revert the Last Run");
+    await until("the revert", async () => (await text()).includes("def foo(x):"));
+  });
+  const change = async () => {
+    await command("Redline: Ask for a Change");
+    await answer("what should change", "change it");
+    await lens("Accept h1").first().waitFor({ timeout: 30000 });
+  };
+  const row = (title) => page.locator(".tree-explorer-viewlet-tree-view .monaco-list-row", { hasText: title });
+  await step("typing in a hunk makes it a conflict, which is dropped from the list", async () => {
+    await model(FIRST);
+    await change();
+    await page.locator(".editor-instance .view-line", { hasText: "def foo(x)" }).first().click();
+    await page.keyboard.press("End");
+    await page.keyboard.type("  # mine");
+    await lens("Accept h1").first().waitFor({ state: "detached", timeout: 15000 });
+    const conflict = row("h1: first").filter({ hasText: "conflicted" }).first();
+    await conflict.waitFor({ timeout: 15000 });
+    await shot("conflict");
+    await conflict.hover();
+    await conflict.locator(".actions a.action-label[aria-label*=Reject]").click();
+    await conflict.waitFor({ state: "detached", timeout: 15000 });
+    assert((await text()).includes("def foo(x):  # mine"));
+    for (let n = 0; n < 4 && (await text()).includes("# mine"); n += 1) {
+      await focus();
+      await page.keyboard.press(`${MOD}+z`);
+      await page.waitForTimeout(300);
+    }
+    assert(!(await text()).includes("# mine"));
+  });
+  await step("a new file that runs later is shown and accepted from the list", async () => {
+    await model(FILES);
+    await command("Redline: Ask for a Change");
+    await answer("what should change", "add tests");
+    await command("Explorer: Focus on Redline: Proposals View");
+    const made = row("create conftest.py").first();
+    await made.waitFor({ timeout: 30000 });
+    await made.click();
+    await page.locator(".monaco-diff-editor .editor.modified .view-line", { hasText: "x = 1" }).first().waitFor({ timeout: 20000 });
+    await shot("new-file");
+    await command("View: Close Editor");
+    assert(!fs.existsSync(`${WS}/conftest.py`));
+    await made.hover();
+    await made.locator(".actions a.action-label[aria-label*=Accept]").click();
+    await until("the file", async () => fs.existsSync(`${WS}/conftest.py`));
+    await page.waitForTimeout(500);
+    await command("File: Save All Files").catch(() => {});
+    await until("its text", async () => fs.readFileSync(`${WS}/conftest.py`, "utf8") === "x = 1\n", 15);
+  });
+  await step("a pending proposal is there again when the window was loaded anew", async () => {
+    await page.locator(".explorer-folders-view .monaco-list-row", { hasText: "a.py" }).first().dblclick();
+    await model(FIRST);
+    await change();
+    await page.waitForTimeout(1000);
+    await page.reload({ waitUntil: "domcontentloaded" });
+    await lens("Accept h1").first().waitFor({ timeout: 90000 });
+    await lens("Accept h1").first().click();
+    await until("the accept", async () => (await text()).includes("def foo(y):"));
   });
   await step("leave is asked for in a dialog, the safe answer first", async () => {
     await model(ASKING);
