@@ -105,6 +105,7 @@ async def _together(frame: Frame, group: list[Attempt]) -> AsyncIterator[Event]:
             yield event
     async for event in _executed([attempt for attempt in group if attempt.outcome is None]):
         yield event
+    _tell_news(frame, group[-1])
     recorded: list[Durable] = []
     files, seen = frame.watcher.changes(frame.keep_text)
     if files or seen:
@@ -116,6 +117,14 @@ async def _together(frame: Frame, group: list[Attempt]) -> AsyncIterator[Event]:
     frame.keep_all(*recorded)
     for event in recorded:
         yield event
+
+
+def _tell_news(frame: Frame, last: Attempt) -> None:
+    """Have the last result of a group say who else changes the same text; the end of a run is its answer alone."""
+    if last.outcome is None or last.outcome.finished:
+        return
+    if news := frame.news():
+        last.outcome = replace(last.outcome, text="\n".join([last.outcome.text, *news]))
 
 
 async def _admitted(frame: Frame, attempt: Attempt) -> AsyncIterator[Event]:

@@ -34,7 +34,7 @@ class Frame:
     """One loop's means. `write` puts events into the journal, all or none; `keep_text` is its store of raw texts.
 
     `given` is the taint of what the run was given beside its conversation; `fit` makes prompt and tools for a model;
-    `begun` are calls that were under way when the run was cut off.
+    `begun` are calls that were under way when the run was cut off; `news` is what other runs do to the same text.
     """
 
     model: Model
@@ -60,6 +60,7 @@ class Frame:
     steering: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(maxsize=32))
     calls: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=CALLS_REMEMBERED))
     begun: frozenset[str] = frozenset()
+    news: Callable[[], list[str]] = field(default=list)
     answer: str = ""
 
     def keep(self, event: Kept) -> Kept:

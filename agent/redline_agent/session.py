@@ -12,9 +12,10 @@ import os
 import secrets
 import tomllib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ from redline_agent.text import one_line, split_lines
 from redline_agent.tools.base import Symbols
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.lease import lease_of, leased
+from redline_agent.workspace.meeting import Meetings, brought_up_to_date
 from redline_agent.workspace.overlay import Buffers, Overlay
 from redline_agent.workspace.proposal import ACCEPTED, Proposal
 from redline_agent.workspace.revising import Revision, merge
@@ -128,6 +130,9 @@ class Workspace:
         self.memory = Memory(state_dir() / "permissions.json")
         self.rules: Rules = built_in_rules()
         self.servers = Servers(state_dir() / "scratch" / f"servers-{os.getpid()}-{secrets.token_hex(4)}")
+        self.pending: Callable[[], Iterable[Proposal]] | None = None
+        """What waits for a decision, where a server keeps that; else it is read from the journal."""
+        self.working: dict[str, Overlay] = {}
         self._pairs: dict[str, deque[Pair]] = {}
 
     @property
@@ -147,6 +152,12 @@ class Workspace:
     def symbols(self, overlay: Overlay) -> Symbols | None:
         """Return what the index knows of definitions, as the overlay has them."""
         return self.index.over(overlay) if self.index else None
+
+    def meetings(self, run: str, overlay: Overlay) -> Callable[[], list[str]]:
+        """Return what tells a run, each thing once, who else changes the same text."""
+        known = cache(lambda: [each for each in self.every_proposal().values() if each.open])
+        pending = self.pending or (lambda: brought_up_to_date(known(), overlay))
+        return Meetings(run, overlay, self.working, pending).news
 
     def new_run(
         self, task: Task, model: Model, config: Config, session: str = "", revision: Revision | None = None
@@ -235,6 +246,7 @@ class Workspace:
         means = Means(self, run, run.config, people, pool, overlay, keeper, bench,
                       self._prover(run.config, overlay, keeper, bench))  # fmt: skip
         stages = Stages(means)
+        self.working[run.id] = overlay
         try:
             await means.outside.start(run.config.mcp, keeper, bench)
             sent: TurnStarted | None = None
@@ -247,6 +259,7 @@ class Workspace:
                     self._known(sent.model).append((sent.raw_tokens, sent.expected_tokens, reported))
                 yield event
         finally:
+            del self.working[run.id]
             await means.outside.close()
             await bench.close()
         if run.state == "refused":

@@ -74,6 +74,10 @@ class Reviews:
             raise ReviewError(f"There is no proposal of run {run!r}.", hint="redline.proposals lists them.")
         return entry
 
+    def of(self, root: Path) -> list[Proposal]:
+        """Return a folder's proposals."""
+        return [entry.proposal for entry in self.entries.values() if entry.root == root]
+
     def refresh(self, only: Path | None = None) -> list[Entry]:
         """Bring every file to the text that the editor, or the disk, has now; returns the entries that changed."""
         changed: list[Entry] = []

@@ -89,7 +89,8 @@ class Runs:
             journal = Journal(journal_path(state_dir(), root))
             journal.close_open_runs()
             buffers = FolderBuffers(self._documents, root)
-            self._workspaces[root] = Workspace(root, journal, buffers, Index(root))
+            self._workspaces[root] = made = Workspace(root, journal, buffers, Index(root))
+            made.pending = lambda: self._reviews.of(made.resolver.root)
         return self._workspaces[root]
 
     def restore(self, root: Path, run: str = "") -> None:
