@@ -17,7 +17,10 @@ OutcomeState = Literal["proposed", "answered", "refused", "failed", "limit", "ca
 
 
 class RunStarted(Frozen):
-    """The task, as the model is told it; a child has the `parent` run, and a `key` that names it within that."""
+    """The task, as the model is told it; a child has the `parent` run, and a `key` that names it within that.
+
+    A run without a parent has a key when it revises a hunk.
+    """
 
     type: Literal["run_started"] = "run_started"
     instruction: str

@@ -7,7 +7,7 @@ followed and never asked for again, edits are laid over the files as they were, 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redline_agent import asking
 from redline_agent.children import Means
@@ -42,13 +42,20 @@ from redline_agent.models.base import Model
 from redline_agent.roles.roles import role
 from redline_agent.safety.labels import CLEAN, Taint, join
 from redline_agent.text import clip
+from redline_agent.workspace.aftermath import became
 from redline_agent.workspace.kept import Watcher, restore
+from redline_agent.workspace.meeting import brought_up_to_date
 from redline_agent.workspace.proposal import ProofItem, Proposal
 from redline_agent.workspace.proposing import propose
 from redline_agent.workspace.stored import dump
 
 _VALIDATOR, _PROOF = "the validator", "the proof"
 _MEND = "The proof of your change found what follows. Mend what your change broke, then finish again."
+PROPOSALS_TOLD_MAX = 3
+"""Of how many earlier proposals of its session a run is told what became."""
+AFTERMATH_CHARS_MAX = {"standard": 6_000, "small": 1_200}
+REVISES = "revises "
+"""How the key of a run begins whose proposal goes into another one's."""
 MENDS_MAX = 2
 """How often the executor is told what the proof of its change found."""
 
@@ -158,8 +165,10 @@ class Stages:
         watcher = Watcher(means.overlay)
         if run.revision is not None:
             run.revision.lay(means.overlay, means.keeper)
+        known = self._aftermath(AFTERMATH_CHARS_MAX[can.profile])
+        task = replace(run.task, history="\n\n".join(filter(None, [run.task.history, known])))
         content = await gather(
-            run.task, means.overlay, means.keeper, means.workspace.masks, index=means.workspace.index, capabilities=can
+            task, means.overlay, means.keeper, means.workspace.masks, index=means.workspace.index, capabilities=can
         )
         run.shown = _files(content)
         prompt, _ = means.fit(role("executor"), model)
@@ -171,12 +180,27 @@ class Stages:
             layers=prompt.layers,
             profile=can.profile,
             flags=dict(means.config.flags),
+            key=f"{REVISES}{run.revision.hunk} of {run.revision.proposal.run}" if run.revision else "",
         )
         means.workspace.remove_directive(run.task, means.overlay, means.keeper)
         files, seen = watcher.changes(means.workspace.journal.keep_text)
         events: list[Durable] = [started, *([Edited(files=files, seen=seen)] if files else [])]
         self._record(*events)
         return events
+
+    def _aftermath(self, chars_max: int) -> str:
+        """What became of what this session proposed last, for the agent to go on from."""
+        run, journal = self.means.run, self.means.workspace.journal
+        past = journal.of_session(run.session)
+        merged = {ident for ident, event in past if isinstance(event, RunStarted) and event.key.startswith(REVISES)}
+        proposing = [ident for ident, event in past if isinstance(event, Proposed) and ident not in merged]
+        said: list[str] = []
+        for ident in list(dict.fromkeys(proposing))[-PROPOSALS_TOLD_MAX:]:
+            for proposal in self.means.workspace.every_proposal(ident).values():
+                brought_up_to_date([proposal], self.means.overlay, every=True)
+                own = run.revision is not None and run.revision.proposal.run == ident
+                said.append(became(proposal, run.revision.hunk if own and run.revision else ""))
+        return clip("\n\n".join(filter(None, said)), chars_max)
 
     def _again(self, own: list[Durable]) -> list[Durable]:
         """Bring overlay and meter to where the run was cut off."""

@@ -73,11 +73,11 @@ class Meetings:
         return [f"Note: {where} are also changed by {run}, {what}. {how}"]
 
 
-def brought_up_to_date(proposals: Sequence[Proposal], overlay: Overlay) -> Sequence[Proposal]:
-    """Have proposals from the journal follow what the files that a run has changed are without its changes."""
+def brought_up_to_date(proposals: Sequence[Proposal], overlay: Overlay, *, every: bool = False) -> Sequence[Proposal]:
+    """Have proposals from the journal follow what files are without a run's changes: those it changed, or every one."""
     below = Overlay(overlay.resolver, overlay.buffers)
     for proposal in proposals:
-        for path in proposal.files.keys() & overlay.touched.keys():
+        for path in proposal.files.keys() if every else proposal.files.keys() & overlay.touched.keys():
             try:
                 seen = below.find(path)
             except RedlineError:

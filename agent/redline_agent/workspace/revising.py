@@ -10,6 +10,7 @@ from redline_agent.errors import ReviewError
 from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.requests import Access, text_digest
 from redline_agent.text import split_lines
+from redline_agent.workspace.aftermath import as_it_went
 from redline_agent.workspace.dependencies import link
 from redline_agent.workspace.filereview import FileReview, Hunk
 from redline_agent.workspace.hunks import Origin
@@ -60,11 +61,7 @@ class Revision:
     def history(self) -> str:
         """What the user made of the lines since: what was there, what was proposed, what is there now."""
         review, hunk = self.found
-        if hunk.state != "conflicted":
-            return ""
-        now = "".join(split_lines(review.file.text)[hunk.start : hunk.end])
-        parts = (("Before", "".join(hunk.old)), ("Proposed", "".join(hunk.new)), ("As the user has it now", now))
-        return "\n".join(f"{what}:\n{text}" for what, text in parts)
+        return as_it_went(hunk, review) if hunk.state == "conflicted" else ""
 
     def lay(self, overlay: Overlay, keeper: Keeper) -> None:
         """Put the change into a new overlay, as far as it still fits, so that the agent goes on from it."""
