@@ -14,7 +14,7 @@ from redline_agent.context.gather import Task
 from redline_agent.errors import ConfigError
 from redline_agent.events import Said
 from redline_agent.models.scripted import ScriptedModel
-from redline_agent.proof import child, diagnostics, servers
+from redline_agent.proof import child, diagnostics, servers, suite
 from redline_agent.proof.affected import affected, direct
 from redline_agent.proof.servers import memory_bytes
 
@@ -110,6 +110,44 @@ def test_tests_that_take_too_long_are_timed_out(folder):
     item = suite_of(prove(folder, edit("x + 1"), config=config, files=files)[0])
     assert (item.state, item.ok) == ("timed-out", None)
     assert time.monotonic() - began < 30
+
+
+OTHERS = {
+    **PROJECT,
+    "tests/test_a.py": "from pkg.a import total\n\n\ndef test_total():\n    assert total(2) == 2\n",
+    # uses the module by name, which no import shows
+    "tests/test_other.py": "import importlib\n\n\ndef test_by_name():\n    assert importlib.import_module('pkg.a').total(0) == 0\n"
+    "\n\ndef test_old():\n    assert False\n",
+}
+
+
+def test_after_the_affected_tests_the_others_are_run_too(folder):
+    item = suite_of(prove(folder, edit("x or 1"), files=OTHERS)[0])
+    assert item.ok is False
+    assert item.detail.startswith("1 affected test file: 1 passed")
+    assert "; the others: 1 new failure: tests/test_other.py::test_by_name; 1 more failed before" in item.detail
+
+
+def test_others_that_pass_or_failed_before_are_said(folder):
+    item = suite_of(prove(folder, edit("+x"), files=OTHERS)[0])
+    assert item.ok is True
+    assert "; the others: 1 test failed as before the change: tests/test_other.py::test_old" in item.detail
+
+
+def test_others_that_take_too_long_hold_nobody_up(folder, monkeypatch):
+    monkeypatch.setattr(suite, "OTHERS_S_MAX", 1.5)
+    slow = "import time\n\n\ndef test_slow():\n    time.sleep(60)\n"
+    item = suite_of(prove(folder, edit("+x"), files={**OTHERS, "tests/test_other.py": slow})[0])
+    assert (item.state, item.ok) == ("current", True)
+    assert item.detail.startswith("1 affected test file: 1 passed")
+    assert "; the others did not end in 1.5 s" in item.detail
+
+
+def test_where_no_test_imports_what_was_changed_all_are_run(folder):
+    files = {"pkg/a.py": "def total(x):\n    return x\n", "tests/test_b.py": "def test_b():\n    assert True\n"}
+    item = suite_of(prove(folder, edit("+x"), files=files)[0])
+    assert item.ok is True
+    assert item.detail.startswith("no test imports what was changed; the others: 1 passed")
 
 
 def test_what_tests_write_is_no_part_of_the_proposal(folder):
