@@ -65,6 +65,18 @@ class _Answer(Exception):
         self.kind = kind
 
 
+class _Replies(dict):
+    """Replies by id; `came` are the ids of all that ever came."""
+
+    def __init__(self):
+        super().__init__()
+        self.came = set()
+
+    def __setitem__(self, ident, reply):
+        self.came.add(ident)
+        super().__setitem__(ident, reply)
+
+
 class FakeEditor(RawClient):
     """A client that answers as the editor of that name; `says` is what the person answers when asked."""
 
@@ -79,23 +91,25 @@ class FakeEditor(RawClient):
         self.edits = []
         self.early = []
         """Edits that came before the command that asked for them was answered."""
-        self._waiting = False
+        self._waiting = 0
         self._answered_s = 0.0
         self._lying = []
         self._lock = threading.RLock()
         super().__init__(folder, **more)
+        self._replies = _Replies()
 
     def start(self, folder):
         case = json.loads((CASES / f"{self.kind}.json").read_text())
         return self.initialize(folder, case["capabilities"], name=(case["clientInfo"] or {}).get("name", ""))
 
     def request(self, method, params=None, timeout=20):
-        self._waiting = (params or {}).get("command") in ("redline.accept", "redline.revertRun")
+        decides = (params or {}).get("command") in ("redline.accept", "redline.revertRun")
+        self._waiting = self._id + 1 if decides else 0
         try:
             return super().request(method, params, timeout)
         finally:
             lying, self._lying = self._lying, []
-            self._waiting, self._answered_s = False, time.monotonic()
+            self._waiting, self._answered_s = 0, time.monotonic()
             for message in lying:
                 self._answer(message)
 
@@ -106,7 +120,7 @@ class FakeEditor(RawClient):
     # ---- what the server asks
 
     def _respond(self, message):
-        if self._waiting and message["method"] == "workspace/applyEdit":
+        if self._waiting and self._waiting not in self._replies.came and message["method"] == "workspace/applyEdit":
             self.early.append(message)
         if time.monotonic() - self._answered_s < self.seen.leaves_lying_s:
             self._lying.append(message)

@@ -99,6 +99,8 @@ class RedlineServer(LanguageServer):
             )
         if self._runs is not None:
             self._runs.config = self.settings.config
+        if self.roots():
+            self._warm_soon()
 
     async def finish(self) -> None:
         """Cancel runs, close journals."""
@@ -142,14 +144,17 @@ class RedlineServer(LanguageServer):
             return
         self.documents.open(item.uri, path, item.version, item.text, item.language_id)
         self._follow(path)
+        self._warm_soon()
+        if self._neighbours is not None:
+            self.in_background(self._neighbours.meet(self.places()))
+
+    def _warm_soon(self) -> None:
         if not self._warm:
             self._warm = True
             self.in_background(self._warm_up())
-        elif self._neighbours is not None:
-            self.in_background(self._neighbours.meet(self.places()))
 
     async def _warm_up(self) -> None:
-        """Import what a run needs, a little after the first document, so that the first command need not."""
+        """Import what a run needs, a little after the start with a folder, else after the first document."""
         await asyncio.sleep(WARM_UP_S)
         await asyncio.to_thread(_import_heavy)
         self.runs.warm(self.roots())

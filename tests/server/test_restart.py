@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from kit import lay
@@ -131,3 +132,40 @@ def test_a_terminals_accept_goes_through_the_editor_that_has_the_file_open(folde
 
 def _try(folder):
     return redline(folder, "run", "remove unused", "a.py", "--accept")
+
+
+def test_two_editors_over_one_folder_decide_one_after_the_other(folder, left):
+    """Both have the proposal; while one is accepting the other waits, and then knows what was decided."""
+    with RawClient(folder, left=("workspace/applyEdit",)) as slow, RawClient(folder) as other:
+        (uri,) = start(slow, folder, ("a.py", None))
+        start(other, folder)
+        slow.do("redline.accept", {"runId": left, "hunks": ["h1"]})
+        request = slow.wait(
+            lambda: [r for r in slow.requests if r["method"] == "workspace/applyEdit"], what="the edit"
+        )[0]
+        other.do("redline.accept", {"runId": left, "hunks": ["h1"]})
+        time.sleep(1)
+        assert not [r for r in other.requests if r["method"] == "workspace/applyEdit"]
+        assert (folder / "a.py").read_text() == FILES["a.py"]
+        slow.send({"id": request["id"], "result": slow.apply_edit(request["params"])})
+        assert settled(slow, left)["h1"] == "accepted"
+        said = other.wait(lambda: [m["message"] for m in other.notes("window/showMessage") if "h1" in m["message"]])
+        assert not [r for r in other.requests if r["method"] == "workspace/applyEdit"], said
+        assert slow.documents[uri][1] == FILES["a.py"].removeprefix("import os\n")
+
+        other.do("redline.accept", {"runId": left, "hunks": ["h2"]})
+        assert settled(other, left)["h2"] == "accepted"
+
+
+def test_an_editor_that_waits_too_long_for_another_says_so_and_leaves_it_pending(folder, left):
+    with RawClient(folder, left=("workspace/applyEdit",)) as slow, RawClient(folder) as other:
+        start(slow, folder, ("a.py", None))
+        start(other, folder)
+        slow.do("redline.accept", {"runId": left, "hunks": ["h1"]})
+        slow.wait(lambda: [r for r in slow.requests if r["method"] == "workspace/applyEdit"], what="the edit")
+        other.do("redline.accept", {"runId": left, "hunks": ["h2"]})
+        why = "Another editor or terminal is accepting changes in this folder"
+        other.wait(lambda: any(why in m["message"] for m in other.notes("window/showMessage")), timeout=30, what=why)
+        assert other.states(left)["h2"] == "pending"
+        assert other.states(left)["h1"] == "pending"  # what became of it is not known here before it is decided
+        assert (folder / "a.py").read_text() == FILES["a.py"]

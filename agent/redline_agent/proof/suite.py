@@ -131,7 +131,7 @@ class Testing:
         return [await self._with_others(runner, first, item) if item.state == "current" and item.ok else item]
 
     async def _with_others(self, runner: Runner, first: list[str], item: ProofItem) -> ProofItem:
-        """Run the tests that are not known to be affected as well, where they end soon; they are said beside the item."""
+        """Run the tests that are not known to be affected as well, where they end soon, and say so beside the item."""
         box_s = min(self.left_s, OTHERS_S_MAX)
         ran = await self._once(self.bench, runner, but=first, timeout_s=box_s)
         if ran.stopped:
