@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from redline_agent import live
 from redline_agent.errors import RedlineError, ReviewError
 from redline_agent.session import Workspace
-from redline_agent.workspace.applying import Write, accepted, write_files
+from redline_agent.workspace.applying import Write, accepted, set_executable, write_files
 from redline_agent.workspace.filereview import OPEN, FileReview
 from redline_agent.workspace.proposal import FileOperation, Proposal
 from redline_agent.workspace.textfile import decode
@@ -71,18 +71,28 @@ def _accept(workspace: Workspace, proposal: Proposal, wanted: set[str]) -> None:
     items = [*(ident for hunks in taken.values() for ident in hunks), *(op.id for op in operations)]
     token = workspace.accepting(proposal, items)
     try:
-        write_files(workspace.resolver, writes, accepted(workspace.resolver, writes), token)
+        if writes:
+            write_files(workspace.resolver, writes, accepted(workspace.resolver, writes), token)
     except RedlineError:
         workspace.ended(proposal)
         raise
     for path, hunks in taken.items():
         review = proposal.files[path]
         review.follow(review.sending(hunks))
+    failed: list[RedlineError] = []
     for op in operations:
+        try:
+            if op.kind == "mode":
+                set_executable(workspace.resolver, op.path, op.executable)
+        except RedlineError as error:
+            failed.append(error)
+            continue
         op.state = "accepted"
         if op.kind == "rename":
             proposal.renamed(op)
     workspace.ended(proposal)
+    if failed:
+        raise failed[0]
 
 
 def _plan(op: FileOperation, writes: dict[str, Write], proposal: Proposal) -> None:
@@ -91,13 +101,15 @@ def _plan(op: FileOperation, writes: dict[str, Write], proposal: Proposal) -> No
     data = review.file.encode() if review else op.file.encode() if op.file else b""
     match op.kind:
         case "create":
-            writes[op.path] = Write(None, data, executable=op.file is not None and op.file.executable)
+            writes[op.path] = Write(None, data, executable=op.executable)
         case "delete":
             writes[op.path] = Write(data, None)
         case "rename":
             edited = writes.pop(op.path, Write(data, data))
             writes[op.path] = Write(edited.before, None)
             writes[op.new_path] = Write(None, edited.after, like=op.path)
+        case "mode":
+            pass  # no bytes: done when these are written
 
 
 def reject(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None:

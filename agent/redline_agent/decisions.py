@@ -15,7 +15,7 @@ from redline_agent.events import Accepting, HunksDecided, Proposed
 from redline_agent.journal import Journal
 from redline_agent.safety.paths import Resolver
 from redline_agent.text import split_lines
-from redline_agent.workspace.applying import Write, accepted, sweep, write_files
+from redline_agent.workspace.applying import Write, accepted, is_executable, sweep, write_files
 from redline_agent.workspace.filereview import FileReview, Hunk
 from redline_agent.workspace.proposal import FileOperation, Proposal
 from redline_agent.workspace.stored import load
@@ -179,3 +179,5 @@ def carried_out(op: FileOperation, resolver: Resolver) -> bool:
             return not here.exists()
         case "rename":
             return not here.exists() and resolver.place(op.new_path).exists()
+        case "mode":
+            return is_executable(resolver, op.path) == op.executable

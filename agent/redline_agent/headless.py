@@ -190,9 +190,8 @@ def show_hunk(console: Console, hunk: Hunk) -> None:
 
 def show_operation(console: Console, op: FileOperation) -> None:
     """Print one file operation; a new file with its text."""
-    to = f" -> {op.new_path}" if op.new_path else ""
     badge = f"  [! {op.badge}]" if op.badge else ""
-    console.print(RichText(f"  {op.id}  {op.kind} {op.path}{to}: {escape_hidden(op.reason)}{badge}", style="cyan"))
+    console.print(RichText(f"  {op.id}  {op.told}: {escape_hidden(op.reason)}{badge}", style="cyan"))
     for line in (op.file.text.splitlines() if op.file and op.kind == "create" else [])[:200]:
         console.print(RichText(f"    +{escape_hidden(line)}", style="green"), soft_wrap=True)
 
@@ -319,6 +318,7 @@ def proposal_json(proposal: Proposal) -> dict[str, Any]:
                 "kind": op.kind,
                 "path": op.path,
                 "newPath": op.new_path or None,
+                **({"executable": op.executable} if op.kind == "mode" else {}),
                 "dependsOn": list(op.depends_on),
                 "badge": op.badge or None,
                 "state": op.state,

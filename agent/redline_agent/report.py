@@ -143,9 +143,8 @@ def _proposal(proposal: Proposal) -> list[str]:
 
 
 def _operation(op: FileOperation) -> str:
-    to = f" → {op.new_path}" if op.new_path else ""
     state = _text(f"{op.id}, {op.state}: {op.reason}")
-    head = f"<h3>{_text(f'{op.kind} {op.path}{to}')}</h3><div class=meta>{state}</div>"
+    head = f"<h3>{_text(op.told)}</h3><div class=meta>{state}</div>"
     if op.kind != "create" or op.file is None:
         return head
     shown = [f"<span class=add>+{_text(line)}</span>" for line in op.file.text.splitlines()]

@@ -10,12 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lsprotocol import types as lsp
 from redline_agent.errors import RedlineError, StaleFile
 from redline_agent.text import plural, split_lines
-from redline_agent.workspace.applying import Write, accepted, move_file, write_files
+from redline_agent.workspace.applying import (
+    Write,
+    accepted,
+    is_executable,
+    move_file,
+    set_executable,
+    write_files,
+)
 from redline_agent.workspace.filereview import OPEN, FileReview, Hunk, fits
 from redline_agent.workspace.proposal import FileOperation
 from redline_agent.workspace.textfile import decode
@@ -228,6 +235,7 @@ class Acceptor:
             "create": self._client.able.create and _is_plain(op) and ends,
             "delete": self._client.able.delete,
             "rename": self._client.able.rename,
+            "mode": False,
         }
         return self._client.able.apply_edit and self._client.able.document_changes and able[op.kind]
 
@@ -243,6 +251,8 @@ class Acceptor:
         if data is None:
             raise StaleFile(f"{here.name} is gone.")
         here_too = document is None or document.text == op.file.text
+        if op.kind == "mode":
+            return
         if op.kind == "delete" and not (here_too and data == op.file.encode()):
             raise StaleFile(f"{op.path} has changed since, so it is not deleted.", hint="Ask again, or reject this.")
         unsaved = document is not None and document.text != decode(data, op.path).text
@@ -259,6 +269,9 @@ class Acceptor:
                     back = FileOperation(op.id, "create", op.path, op.reason, op.origin, file=op.file)
                 case "rename":
                     back = FileOperation(op.id, "rename", op.new_path, op.reason, op.origin, new_path=op.path)
+                case "mode":
+                    file = replace(op.file, executable=not op.executable) if op.file else None
+                    back = FileOperation(op.id, "mode", op.path, op.reason, op.origin, file=file)
             await self._operation(entry, back)
             if back.state == "accepted":
                 op.state = "undone"
@@ -267,12 +280,13 @@ class Acceptor:
     def _operation_on_disk(self, entry: Entry, op: FileOperation) -> None:
         match op.kind:
             case "create":
-                executable = op.file is not None and op.file.executable
-                _write(entry, {op.path: Write(None, op.file.encode() if op.file else b"", executable=executable)})
+                _write(entry, {op.path: Write(None, op.file.encode() if op.file else b"", executable=op.executable)})
             case "delete":
                 _write(entry, {op.path: Write(entry.resolver.read_bytes(op.path), None)})
             case "rename":
                 move_file(entry.resolver, op.path, op.new_path)
+            case "mode":
+                set_executable(entry.resolver, op.path, op.executable)
 
     async def _by_client(self, entry: Entry, op: FileOperation) -> None:
         uri = convert.uri_of(entry.path(op.path))
@@ -291,6 +305,8 @@ class Acceptor:
                 changes = [lsp.DeleteFile(uri=uri)]
             case "rename":
                 changes = [lsp.RenameFile(old_uri=uri, new_uri=convert.uri_of(entry.path(op.new_path)))]
+            case "mode":
+                changes = []  # no editor does it, so it never comes here
         await self._client.apply(lsp.WorkspaceEdit(document_changes=changes), f"Redline: {op.kind} {op.path}")
         until = time.monotonic() + ECHO_S_MAX
         while not (done := self._operation_done(entry, op)) and time.monotonic() < until:  # noqa: ASYNC110  the disk has no event
@@ -310,6 +326,8 @@ class Acceptor:
                 return not here.exists()
             case "rename":
                 return not here.exists() and entry.path(op.new_path).exists()
+            case "mode":
+                return is_executable(entry.resolver, op.path) == op.executable
 
     def look_again(self) -> None:
         """Say of file operations that were not confirmed whether they have been carried out by now."""

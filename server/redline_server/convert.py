@@ -164,6 +164,8 @@ def operation_json(op: FileOperation, root: Path) -> dict[str, Any]:
         value["dependsOn"] = list(op.depends_on)
     if op.badge:
         value["badge"] = op.badge
+    if op.kind == "mode":
+        value["executable"] = op.executable
     if op.file and op.kind == "create":
         value["newText"] = op.file.text
     return value

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _NOTHING = "/dev/null"
 _PROPOSED = frozenset({"pending", "conflicted", "applying"})
-_BACK = {"create": "delete", "delete": "create", "rename": "rename back"}
+_BACK = {"create": "delete", "delete": "create", "rename": "rename back", "mode": "the former mode of"}
 
 
 def show_diff(server: RedlineServer, entry: Entry, wanted: Path | None) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def show_diff(server: RedlineServer, entry: Entry, wanted: Path | None) -> dict[
     for op in entry.proposal.operations:
         if op.state in _PROPOSED and wanted in (None, entry.path(op.path)):
             shown += _of_file(op)
-            if op.kind != "rename":
+            if op.kind in ("create", "delete"):
                 files.append(_pair(entry, op.path, _text(op) if op.kind == "create" else "", folder, op))
     if wanted and not shown:
         raise ReviewError(f"{entry.proposal.run} proposes nothing in {wanted.name}.")
@@ -83,6 +83,8 @@ def _of_file(op: FileOperation) -> Iterator[str]:
             yield from diff_lines(f"a/{op.path}", _text(op), _NOTHING, "") or [f"deleted: {op.path}\n"]
         case "rename":
             yield f"rename from {op.path}\nrename to {op.new_path}\n"
+        case "mode":
+            yield f"{op.told}\n"
 
 
 def _text(op: FileOperation) -> str:

@@ -49,9 +49,11 @@ def test_accepting_everything_gives_what_the_overlay_had(folder, calls, after):
     run, _, _ = play(folder, [{"calls": calls}, finish()])
     assert disk(folder) == FILES
     if run.proposal:
-        accept(workspace(folder), run.proposal, bulk(run.proposal))
+        accept(workspace(folder), run.proposal, [item.id for item in run.proposal.items])
         assert {item.state for item in run.proposal.items} == {"accepted"}
     assert disk(folder) == after
+    if calls == [delete("b.py"), move("a.py", "b.py")]:
+        assert (folder / "b.py").stat().st_mode & 0o777 == 0o755
     if (
         "x.py" in after
         and calls[0] == move("a.py", "x.py")

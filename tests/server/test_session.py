@@ -240,6 +240,32 @@ def test_files_that_are_made_deleted_or_moved_can_be_seen_and_decided_on_by_code
     assert (folder / "to.py").read_text() == "y = 1\n"
 
 
+def test_a_change_of_mode_is_accepted_and_taken_back_by_redline_itself(client, folder, tmp_path):
+    """No editor has an operation for it."""
+    script = [
+        {"calls": [{"tool": "run", "args": {"command": "chmod +x b.py"}}]},
+        {"calls": [{"tool": "finish", "args": {"summary": "x"}}]},
+    ]
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    client.do("redline.setModel", {"model": f"scripted:{tmp_path / 'script.json'}"})
+    client.do("redline.trust", {"uri": folder.as_uri()})
+    run = client.run("make it a program", uri=client.open(folder / "a.py"))["runId"]
+    (operation,) = client.proposal(run)["fileOperations"]
+    assert (operation["kind"], operation["executable"], operation["state"]) == ("mode", True, "pending")
+    assert operation["badge"]
+
+    def becomes(state):
+        client.wait(lambda: client.proposal(run)["fileOperations"][0]["state"] == state, what=state)
+        return stat.S_IMODE((folder / "b.py").stat().st_mode)
+
+    client.do("redline.accept", {"runId": run, "hunks": [operation["id"]]})
+    assert becomes("accepted") == 0o755
+    client.do("redline.revertRun", {"runId": run})
+    assert becomes("undone") == 0o644
+    client.do("redline.accept", {"runId": run, "hunks": [operation["id"]]})
+    assert becomes("accepted") == 0o755
+
+
 def test_cancel_by_progress_and_by_command(client, folder):
     lay(folder, {f"m{n}.py": "import os\nimport sys\n" * 50 for n in range(60)})
     uri = client.open(folder / "a.py")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from redline_agent.errors import UsageError
@@ -25,6 +25,8 @@ class Changed:
     before: bytes | None
     after: bytes | None
     mode: int = 0o100644
+    mode_before: int = 0
+    """Where the mode is changed."""
 
 
 def changed(proposal: Proposal, tree: Tree | None = None) -> list[Changed]:
@@ -37,8 +39,7 @@ def changed(proposal: Proposal, tree: Tree | None = None) -> list[Changed]:
         data = op.file.encode() if op.file else b""
         match op.kind:
             case "create":
-                executable = op.file is not None and op.file.executable
-                found[op.path] = Changed(op.path, None, data, 0o100755 if executable else 0o100644)
+                found[op.path] = Changed(op.path, None, data, _mode(op))
             case "delete":
                 found[op.path] = Changed(op.path, data, None)
             case "rename":
@@ -46,6 +47,9 @@ def changed(proposal: Proposal, tree: Tree | None = None) -> list[Changed]:
                 found[op.path] = Changed(op.path, edited.before, None)
                 blob = tree.blob(op.path) if tree else None
                 found[op.new_path] = Changed(op.new_path, None, edited.after, blob[1] if blob else 0o100644)
+            case "mode":
+                edited = found.get(op.path, Changed(op.path, data, data))
+                found[op.path] = replace(edited, mode=_mode(op), mode_before=_other(_mode(op)))
     return [found[path] for path in sorted(found)]
 
 
@@ -56,6 +60,8 @@ def patch(changes: Sequence[Changed]) -> str:
         before, after = ((data or b"").decode("utf-8", "surrogateescape") for data in (each.before, each.after))
         old, new = _quoted(f"a/{each.path}"), _quoted(f"b/{each.path}")
         parts.append(f"diff --git {old} {new}\n")
+        if each.mode_before:
+            parts.append(f"old mode {each.mode_before:o}\nnew mode {each.mode:o}\n")
         if each.before is None:
             parts.append(f"new file mode {each.mode:o}\n")
             old = "/dev/null"
@@ -65,6 +71,14 @@ def patch(changes: Sequence[Changed]) -> str:
         lines = difflib.unified_diff(_lines(before), _lines(after), old, new)
         parts += (line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
     return "".join(parts)
+
+
+def _mode(op: FileOperation) -> int:
+    return 0o100755 if op.executable else 0o100644
+
+
+def _other(mode: int) -> int:
+    return 0o100644 if mode == 0o100755 else 0o100755
 
 
 def _quoted(name: str) -> str:
@@ -140,19 +154,29 @@ def merged(tree: Tree, found: Sequence[tuple[Row, Proposal]]) -> Merged:
     for path, data in texts.items():
         known_blob = tree.blob(path)
         out.changes[path] = data, known_blob[1] if known_blob else 0o100644
-    edited = dict(out.changes)
-    wanted = {id(op): op for op in operations.values()}.values()
-    for op in wanted:  # what goes, goes first: a name may be free for another file then
-        if op.kind != "create":
-            out.changes[op.path] = None
-    for op in wanted:
-        data = op.file.encode() if op.file else b""
-        if op.kind == "create":
-            out.changes[op.path] = data, 0o100755 if op.file and op.file.executable else 0o100644
-        elif op.kind == "rename":
-            blob = tree.blob(op.path)
-            out.changes[op.new_path] = edited.get(op.path) or (data, blob[1] if blob else 0o100644)
+    _carry_out(tree, out, list({id(op): op for op in operations.values()}.values()))
     return out
+
+
+def _carry_out(tree: Tree, out: Merged, operations: Sequence[FileOperation]) -> None:
+    """Add file operations to the changed texts. What goes, goes first: a name may be free for another file then."""
+    edited = dict(out.changes)
+    for op in operations:
+        if op.kind in ("delete", "rename"):
+            out.changes[op.path] = None
+    for op in operations:
+        data = op.file.encode() if op.file else b""
+        known = edited.get(op.path)
+        match op.kind:
+            case "create":
+                out.changes[op.path] = data, _mode(op)
+            case "mode":
+                out.changes[op.path] = known[0] if known else data, _mode(op)
+            case "rename":
+                blob = tree.blob(op.path)
+                out.changes[op.new_path] = known or (data, blob[1] if blob else 0o100644)
+            case "delete":
+                pass
 
 
 def _same(a: Hunk, b: Hunk) -> bool:

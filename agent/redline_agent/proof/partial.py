@@ -37,4 +37,6 @@ def overlays(proposal: Proposal, resolver: Resolver, buffers: Buffers | None) ->
                 moved = proposal.files.get(op.new_path)
                 changed(op.path, op.file, None, op.origin)
                 changed(op.new_path, None, moved.file if moved else op.file, op.origin)
+            case "mode":
+                pass  # what is checked is text
     return after, before

@@ -169,6 +169,41 @@ def _umask() -> int:
     return mask
 
 
+def set_executable(resolver: Resolver, path: str, executable: bool) -> None:
+    """Make a file a program that the user accepted to be one, or none. Raises Blocked, WorkspaceError."""
+    from redline_agent.safety.keeper import permit_to_apply  # as above
+
+    permit_to_apply(Apply(((path, "mode", "+x" if executable else "-x"),)), resolver.root)
+    place = resolver.place(path)
+    try:
+        if not BY_HANDLE:
+            place.chmod(with_mode(place.stat().st_mode, executable))
+            return
+        *folders, name = path.split("/")
+        with folder_beneath(resolver.root, folders) as folder:
+            handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                os.fchmod(handle, with_mode(os.fstat(handle).st_mode, executable))
+            finally:
+                os.close(handle)
+    except OSError as error:
+        raise WorkspaceError(f"The mode of {path} could not be changed ({error.strerror or error}).") from error
+
+
+def with_mode(mode: int, executable: bool) -> int:
+    """Return mode bits with those who may read a file being able to run it, or nobody."""
+    mode = stat.S_IMODE(mode)
+    return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
+
+
+def is_executable(resolver: Resolver, path: str) -> bool | None:
+    """Whether a file is a program; None when it is not there."""
+    try:
+        return bool(resolver.place(path).stat().st_mode & stat.S_IXUSR)
+    except OSError:
+        return None
+
+
 def move_file(resolver: Resolver, path: str, to: str) -> None:
     """Rename a file that the user accepted to be renamed; refuses to replace another one. Raises Blocked."""
     from redline_agent.safety.keeper import permit_to_apply  # as above

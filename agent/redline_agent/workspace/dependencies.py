@@ -86,6 +86,8 @@ def _of_operation(op: FileOperation) -> _Change:
         case "rename":
             new = frozenset({op.new_path.rsplit("/", 1)[-1].split(".")[0]})
             return _Change(op, op.path, new - stem, frozenset(), frozenset(), stem - new, frozenset())
+        case "mode":
+            return _of_lines(op, op.path, (), ())
 
 
 def _words(lines: Iterable[str]) -> frozenset[str]:

@@ -12,8 +12,7 @@ from redline_agent.workspace.proposal import Proposal
 def diffs(proposal: Proposal) -> Iterator[str]:
     """Yield each file's diff, with everything accepted, and each file operation in a line."""
     for operation in proposal.operations:
-        to = f" to {operation.new_path}" if operation.new_path else ""
-        yield f"{operation.kind} {operation.path}{to}\n"
+        yield f"{operation.told}\n"
         if operation.kind == "create" and operation.file:
             yield _diff(operation.path, "", operation.file.text)
     for review in proposal.files.values():

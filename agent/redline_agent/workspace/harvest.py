@@ -7,7 +7,6 @@ are stale.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,6 @@ _SAME = "nothing to take"
 _SAVED = "it was saved outside while the command ran, so the command's version is stale"
 _TYPED = "it was changed in the editor while the command ran, so the command's version is stale"
 _ENCODED = "it changed the file's encoding, which is not taken over"
-_MODE = "it changed the file's mode bits alone, which is not taken over"
 
 
 @dataclass(slots=True)
@@ -115,7 +113,7 @@ class Harvester:
         if wrote.why_not:
             return wrote.why_not
         if seen is not None and seen.file.encode() == wrote.data:
-            return _MODE if path not in overlay.touched and self._other_mode(wrote) else _SAME
+            return "" if self._take_mode(wrote, origin) else _SAME
         file = decode(wrote.data, path)
         if seen is not None and wrote.data != seen.file.with_text(file.text).encode():
             return _ENCODED
@@ -125,6 +123,7 @@ class Harvester:
         permit = self.keeper.permit(Access("write", path, content=text_digest(text)))
         overlay.write(path, text, origin, permit, executable=wrote.executable, kind=file, region=moved)
         self.laid[path] = wrote.data
+        self._take_mode(wrote, origin)
         return ""
 
     def _moved_on(self, path: str, seen: Seen) -> bool:
@@ -138,12 +137,14 @@ class Harvester:
         before = self.laid.get(path)
         return merged(decode(before, path).text, text, seen.file.text) if before is not None else None
 
-    def _other_mode(self, wrote: Wrote) -> bool:
-        try:
-            mode = os.lstat(self.overlay.resolver.root / wrote.path).st_mode
-        except OSError:
+    def _take_mode(self, wrote: Wrote, origin: Origin) -> bool:
+        """Take over whether the file is a program; says whether that is new."""
+        seen = self.overlay.find(wrote.path)
+        if seen is None or seen.file.executable == wrote.executable:
             return False
-        return bool(mode & stat.S_IXUSR) != wrote.executable
+        permit = self.keeper.permit(Access("write", wrote.path, content=text_digest(seen.file.text)))
+        self.overlay.set_executable(wrote.path, wrote.executable, origin, permit)
+        return True
 
 
 def _changed_below(place: Path, began_s: float) -> bool:

@@ -107,7 +107,7 @@ def restore(
                 base = entry.get("base")
                 pinned = None
                 if base is not None:
-                    pinned = TextFile(text(base[0]) or "", base[1], base64.b64decode(base[2]))
+                    pinned = TextFile(text(base[0]) or "", base[1], base64.b64decode(base[2]), bool(base[3:]))
                 touched = overlay.touched[entry["path"]] = Touched(pinned, kind)
             touched.kind = kind
             touched.moved_from, touched.moved_to = entry["movedFrom"], entry["movedTo"]

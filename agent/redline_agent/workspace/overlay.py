@@ -8,42 +8,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from pathspec import GitIgnoreSpec
-
 from redline_agent.errors import FileRefused, RedlineError, StaleFile
-from redline_agent.limits import FILE_BYTES_MAX, WALK_FILES_MAX
+from redline_agent.limits import FILE_BYTES_MAX
 from redline_agent.safety.paths import Resolver
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.requests import Access, text_digest
 from redline_agent.workspace.hunks import Origin, merged
 from redline_agent.workspace.textfile import TextFile, check_encoding, decode, digest, new_kind
-
-_NEVER_WALKED = frozenset(
-    {
-        ".git",
-        ".hg",
-        ".svn",
-        ".jj",
-        "node_modules",
-        "__pycache__",
-        ".venv",
-        "venv",
-        ".tox",
-        ".mypy_cache",
-        ".pytest_cache",
-        ".hypothesis",
-        ".nox",
-        ".gradle",
-        ".parcel-cache",
-        ".turbo",
-        ".ruff_cache",
-    }
-)
+from redline_agent.workspace.walking import NEVER_WALKED, ignore_files_above, is_ignored, walk_disk
 
 
 class Buffers(Protocol):
@@ -139,7 +116,7 @@ class Overlay:
             return
         moved = [merged(touched.base.text, text or "", below.file.text) for text in texts]
         if None not in moved:
-            touched.base = touched.kind = below.file
+            touched.base, touched.kind = below.file, replace(below.file, executable=touched.kind.executable)
             touched.edits = [Edit(edit.origin, text) for edit, text in zip(touched.edits, moved, strict=True)]
 
     def read(self, path: str) -> Seen:
@@ -163,7 +140,7 @@ class Overlay:
         data = self.resolver.read_bytes(path)
         opened = self.buffers.open_text(path)
         if opened is not None:
-            kind = TextFile("") if data is None else _kind(data, path)
+            kind = TextFile("") if data is None else replace(_kind(data, path), executable=self._executable(path))
             text = opened[0]
             return Seen(path, kind.with_text(text), digest(text), "buffer")
         if data is None:
@@ -249,6 +226,16 @@ class Overlay:
             self._seen[path] = digest(text)
         return Seen(path, made, digest(text), "overlay")
 
+    def set_executable(self, path: str, executable: bool, origin: Origin, permit: Permit) -> None:
+        """Make a file a program, or none; raises PermitRefused, FileRefused when there is no such file."""
+        seen = self.find(path)
+        if seen is None:
+            raise FileRefused(f"There is no file {path}.")
+        permit.spend(Access("write", path, content=text_digest(seen.file.text)))
+        touched = self._touch(path, seen)
+        touched.kind = replace(touched.kind, executable=executable)
+        touched.edits.append(Edit(origin, seen.file.text))
+
     def delete(self, path: str, origin: Origin, permit: Permit) -> None:
         """Delete a file in the overlay; raises PermitRefused, FileRefused when there is none."""
         permit.spend(Access("delete", path))
@@ -302,7 +289,7 @@ class Overlay:
 
     def walk(self, folder: str = ".") -> list[str]:
         """Files beneath a folder, sorted, without ignored ones; at most WALK_FILES_MAX."""
-        found = set(_walk_disk(self.resolver, folder))
+        found = set(walk_disk(self.resolver, folder))
         prefix = "" if folder == "." else folder + "/"
         for path in self.buffers.open_paths():  # one that was never saved is a file too
             if path.startswith(prefix) and path not in found and not (self.resolver.root / path).exists():
@@ -323,11 +310,13 @@ class Overlay:
         folders = path.split("/")[:-1]
         if any(self.ignores_folder("/".join(folders[: depth + 1])) for depth in range(len(folders))):
             return True
-        return _ignored(path, _above(self.resolver, path))
+        return is_ignored(path, ignore_files_above(self.resolver, path))
 
     def ignores_folder(self, folder: str) -> bool:
         """Whether a folder is left out when files are listed."""
-        return folder.rsplit("/", 1)[-1] in _NEVER_WALKED or _ignored(folder + "/", _above(self.resolver, folder))
+        return folder.rsplit("/", 1)[-1] in NEVER_WALKED or is_ignored(
+            folder + "/", ignore_files_above(self.resolver, folder)
+        )
 
     def texts_above_disk(self) -> dict[str, str | None]:
         """Return what may differ from the disk, for a helper process: open and edited texts, None when deleted."""
@@ -344,53 +333,3 @@ def _kind(data: bytes, path: str) -> TextFile:
         return decode(data, path)
     except FileRefused:
         return TextFile("")
-
-
-def _walk_disk(resolver: Resolver, folder: str) -> Iterator[str]:
-    if (resolver.root / folder).is_file():
-        yield folder
-        return
-    count = 0
-    queue: list[tuple[str, list[tuple[str, GitIgnoreSpec]]]] = [
-        ("" if folder == "." else folder, _above(resolver, folder))
-    ]
-    while queue:
-        here, specs = queue.pop()
-        specs = [*specs, *_ignore_file(resolver, here)]
-        try:
-            entries = sorted(os.scandir(resolver.root / here), key=lambda entry: entry.name)
-        except OSError:
-            continue
-        for entry in entries:
-            path = f"{here}/{entry.name}" if here else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if entry.name not in _NEVER_WALKED and not _ignored(path + "/", specs):
-                    queue.append((path, specs))
-            elif entry.is_file(follow_symlinks=False) and not _ignored(path, specs):
-                count += 1
-                if count > WALK_FILES_MAX:
-                    return
-                yield path
-
-
-def _above(resolver: Resolver, folder: str) -> list[tuple[str, GitIgnoreSpec]]:
-    parts = [] if folder == "." else folder.split("/")
-    return [spec for i in range(len(parts)) for spec in _ignore_file(resolver, "/".join(parts[:i]))]
-
-
-def _ignore_file(resolver: Resolver, folder: str) -> list[tuple[str, GitIgnoreSpec]]:
-    path = f"{folder}/.gitignore" if folder else ".gitignore"
-    try:
-        data = resolver.read_bytes(path) or b""
-        lines = data.decode("utf-8", "replace").splitlines()
-        return [(folder + "/" if folder else "", GitIgnoreSpec.from_lines(lines))]
-    except (RedlineError, ValueError):
-        return []
-
-
-def _ignored(path: str, specs: list[tuple[str, GitIgnoreSpec]]) -> bool:
-    for prefix, spec in reversed(specs):
-        result = spec.check_file(path[len(prefix) :])
-        if result.include is not None:
-            return result.include
-    return False

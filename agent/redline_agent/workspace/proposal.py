@@ -16,13 +16,13 @@ ACCEPTED = "accepted: "
 
 @dataclass(slots=True)
 class FileOperation:
-    """A file created, deleted or renamed; accepted by id like a hunk.
+    """A file created, deleted or renamed, or made a program or none ("mode"); accepted by id like a hunk.
 
-    `file` is the new file of a create, and what a delete or rename was proposed for.
+    `file` is the new file of a create, the file with its new mode, and what a delete or rename was proposed for.
     """
 
     id: str
-    kind: Literal["create", "delete", "rename"]
+    kind: Literal["create", "delete", "rename", "mode"]
     path: str
     reason: str
     origin: Origin
@@ -31,6 +31,18 @@ class FileOperation:
     depends_on: tuple[str, ...] = ()
     badge: str = ""
     state: State = "pending"
+
+    @property
+    def executable(self) -> bool:
+        """Whether the file is a program afterwards."""
+        return self.file is not None and self.file.executable
+
+    @property
+    def told(self) -> str:
+        """What is done, in words."""
+        if self.kind == "mode":
+            return f"make {self.path} {'executable' if self.executable else 'not executable'}"
+        return f"{self.kind} {self.path}{f' to {self.new_path}' if self.new_path else ''}"
 
 
 @dataclass(frozen=True, slots=True)

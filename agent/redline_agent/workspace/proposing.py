@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 from redline_agent.errors import WorkspaceError
 from redline_agent.safety.gate import badge
@@ -17,6 +18,7 @@ from redline_agent.workspace.hunks import Blame, Change, Origin, changes
 from redline_agent.workspace.overlay import Overlay, Touched
 from redline_agent.workspace.proposal import FileOperation, ProofItem, Proposal
 
+PROGRAM = "the file can be run as a program then"
 GROUPED = frozenset({"rename_symbol"})
 """Tools whose edits stand or fall together: the uses depend on the definition's hunk."""
 
@@ -81,6 +83,10 @@ def _operations(
     elif base is not None and text is None:
         why = badge(path, "", rules)
         yield FileOperation(f"f{next(ids)}", "delete", path, origin.reason, origin, file=base, badge=why)
+    elif base is not None and text is not None and touched.kind.executable != base.executable:
+        why = badge(path, "", rules) or (PROGRAM if touched.kind.executable else "")
+        file = replace(base, executable=touched.kind.executable)
+        yield FileOperation(f"f{next(ids)}", "mode", path, origin.reason, origin, file=file, badge=why)
 
 
 def _review(

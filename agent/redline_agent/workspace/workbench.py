@@ -31,6 +31,7 @@ from redline_agent.safety.sandbox.bubblewrap import MASKS_MAX, Bubblewrap
 from redline_agent.safety.sandbox.layers import Found, Opened, env_for, find_layer, start
 from redline_agent.safety.sandbox.proxy import ENVIRONMENT, Lookup, Proxy, look_up
 from redline_agent.safety.sandbox.sight import SCRATCH_BYTES_MAX, Scratch, Sight
+from redline_agent.workspace.applying import with_mode
 from redline_agent.workspace.harvest import Harvest, Harvester
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.materialise import DEPTH_MAX, Copy, Signature, Wrote, changes_in_upper
@@ -242,9 +243,13 @@ class Workbench:
 
     def _mode(self, path: str) -> int:
         try:
-            return os.lstat(self._overlay.resolver.root / path).st_mode & 0o777
+            mode = os.lstat(self._overlay.resolver.root / path).st_mode & 0o777
         except OSError:
-            return 0o644
+            mode = 0o644
+        touched = self._overlay.touched.get(path)
+        if touched is None:
+            return mode
+        return with_mode(mode, touched.kind.executable)
 
     def _note(self, path: str) -> None:
         status = os.lstat(self._scratch.upper / path)

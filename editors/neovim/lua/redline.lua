@@ -182,7 +182,7 @@ local function decide_file(run, op)
   vim.ui.select(choices, { prompt = ('%s %s: %s'):format(op.kind, name(op.uri), op.reason) }, function(choice)
     if choice == 'Accept' or choice == 'Reject' then
       M.command(choice == 'Accept' and 'redline.accept' or 'redline.reject', { runId = run, hunks = { op.id } })
-    elseif choice and op.kind ~= 'rename' then
+    elseif choice and (op.kind == 'create' or op.kind == 'delete') then
       show_diff(run, op.uri)
     end
   end)

@@ -15,7 +15,8 @@ export interface Hunk {
 
 export interface FileOperation {
   id: string;
-  kind: "create" | "delete" | "rename";
+  kind: "create" | "delete" | "rename" | "mode";
+  executable?: boolean;
   uri: string;
   newUri?: string;
   reason: string;
@@ -87,7 +88,9 @@ export class ProposalTree implements vscode.TreeDataProvider<Node> {
     if (operation) {
       const name = (each: string) => vscode.workspace.asRelativePath(vscode.Uri.parse(each));
       const to = operation.newUri ? ` to ${name(operation.newUri)}` : "";
-      const item = new vscode.TreeItem(`${operation.id}: ${operation.kind} ${name(operation.uri)}${to}`);
+      const mode = operation.executable ? "make executable" : "make not executable";
+      const what = operation.kind === "mode" ? mode : operation.kind;
+      const item = new vscode.TreeItem(`${operation.id}: ${what} ${name(operation.uri)}${to}`);
       item.description = operation.state === "pending" ? operation.badge : operation.state;
       item.iconPath = new vscode.ThemeIcon(ICONS[operation.state] ?? "circle-outline");
       item.tooltip = operation.reason;

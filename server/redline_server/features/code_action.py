@@ -121,8 +121,7 @@ def _on_files(server: RedlineServer, path: Path) -> Iterator[lsp.CodeAction]:
             continue
         for op in operations[:left]:
             argument = {"runId": entry.proposal.run, "hunks": [op.id]}
-            to = f" to {op.new_path}" if op.new_path else ""
-            what = one_line(f"{op.id}: {op.kind} {op.path}{to}{f' ({op.badge})' if op.badge else ''}", 100)
+            what = one_line(f"{op.id}: {op.told}{f' ({op.badge})' if op.badge else ''}", 100)
             yield _action(f"Redline: accept {what}", ACCEPT, "redline.accept", argument)
             yield _action(f"Redline: reject {what}", REJECT, "redline.reject", argument)
         left -= len(operations)
