@@ -190,7 +190,7 @@ class Reviews:
 
 _WHY = {
     "conflicted": "you changed the same text since; user text wins",
-    "stale": "its file changed outside the editor",
+    "stale": "its file changed outside the editor; open the file, and the hunk follows",
     "accepted": "it was accepted already",
     "rejected": "it was rejected already",
     "applying": "it is being applied",
