@@ -50,8 +50,7 @@ def add_commands(commands: Any, folder: Callable[[argparse.Namespace], Path]) ->
 
 
 def _journal(root: Path) -> Path:
-    from redline_agent.config import state_dir
-    from redline_agent.session import journal_path
+    from redline_agent.config import journal_path, state_dir
 
     return journal_path(state_dir(), root.resolve())
 

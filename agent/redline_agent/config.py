@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tomllib
@@ -68,6 +69,12 @@ class Config:
 def state_dir(env: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of journals and diffs: REDLINE_STATE_DIR, or the system's place for state."""
     return Path(env.get("REDLINE_STATE_DIR") or platformdirs.user_state_path(_APP, appauthor=False))
+
+
+def journal_path(state: Path, root: Path) -> Path:
+    """Return the place of a workspace folder's journal, one file for each folder."""
+    key = hashlib.sha256(str(root).encode()).hexdigest()[:12]
+    return state / "journals" / f"{root.name or 'root'}-{key}.sqlite"
 
 
 def config_path(env: Mapping[str, str] = os.environ) -> Path:

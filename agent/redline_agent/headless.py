@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text as RichText
 
 from redline_agent.children import nobody_there
-from redline_agent.config import state_dir
+from redline_agent.config import journal_path, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.context.index import ANSWER_S_MAX, Index
 from redline_agent.deciding import accept, bulk, refresh, reject
@@ -24,7 +24,7 @@ from redline_agent.journal import Journal
 from redline_agent.models.pool import Pool
 from redline_agent.safety.approvals import nobody
 from redline_agent.safety.keeper import Keeper
-from redline_agent.session import Run, Workspace, journal_path
+from redline_agent.session import Run, Workspace
 from redline_agent.terminal import ask, asker, words_from
 from redline_agent.text import escape_hidden, one_line, plural
 from redline_agent.workspace.filereview import OPEN, Hunk

@@ -6,7 +6,6 @@ This is the runtime's composition root. It knows no editor: open documents come 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import secrets
@@ -71,12 +70,6 @@ RESUMABLE = ("interrupted", "cancelled", "failed", "limit")
 """Ends after which a run can go on: its process died, or it was stopped by somebody or something."""
 
 logger = logging.getLogger(__name__)
-
-
-def journal_path(state: Path, root: Path) -> Path:
-    """Return the place of a workspace folder's journal, one file for each folder."""
-    key = hashlib.sha256(str(root).encode()).hexdigest()[:12]
-    return state / "journals" / f"{root.name or 'root'}-{key}.sqlite"
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from lsprotocol import converters
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
-from redline_agent.config import Config, state_dir
+from redline_agent.config import Config, journal_path, state_dir
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.models.names import default_model
 from redline_agent.version import VERSION
@@ -99,7 +99,7 @@ class RedlineServer(LanguageServer):
             )
         if self._runs is not None:
             self._runs.config = self.settings.config
-        if self.roots():
+        if self.places():  # what waits there for a decision is to be seen before a file is opened
             self._warm_soon()
 
     async def finish(self) -> None:
@@ -154,7 +154,7 @@ class RedlineServer(LanguageServer):
             self.in_background(self._warm_up())
 
     async def _warm_up(self) -> None:
-        """Import what a run needs, a little after the start with a folder, else after the first document."""
+        """Import what a run needs, a little after the first document, or the start where there was a run before."""
         await asyncio.sleep(WARM_UP_S)
         await asyncio.to_thread(_import_heavy)
         self.runs.warm(self.roots())
@@ -264,12 +264,10 @@ class RedlineServer(LanguageServer):
         return [path for uri in uris if (path := convert.path_of(uri)) is not None]
 
     def places(self) -> list[Path]:
-        """Return the workspace folders, and those of open files in none of them, as far as Redline has worked there."""
-        from redline_agent.session import journal_path  # with the first command, or the first document
-
-        roots, state = self.roots(), state_dir()
-        alone = {self.root_for(document.path): None for document in self.documents.all()}
-        return [*roots, *(root for root in alone if root not in roots and journal_path(state, root).exists())]
+        """Return the folders that Redline has worked in: workspace folders, and those of open files in none of them."""
+        alone = (self.root_for(document.path) for document in self.documents.all())
+        every = dict.fromkeys([*self.roots(), *alone])
+        return [root for root in every if journal_path(state_dir(), root).exists()]
 
     def root_for(self, path: Path | None) -> Path:
         """Return the folder that a run works in; raises UsageError when that is not clear."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lsprotocol import types as lsp
-from redline_agent.config import Config, state_dir
+from redline_agent.config import Config, journal_path, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.context.index import Index
 from redline_agent.errors import RedlineError, UsageError
@@ -25,7 +25,7 @@ from redline_agent.journal import Journal
 from redline_agent.models.base import Model
 from redline_agent.models.names import default_model
 from redline_agent.models.pool import Pool
-from redline_agent.session import Run, Workspace, journal_path
+from redline_agent.session import Run, Workspace
 from redline_agent.text import one_line, plural
 from redline_agent.workspace.proposal import Proposal
 from redline_agent.workspace.revising import Revision

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from redline_agent.config import state_dir
+from redline_agent.config import journal_path, state_dir
 from redline_agent.decisions import proposals
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.jobs.budget import Budget
@@ -28,7 +28,6 @@ from redline_agent.jobs.trees import opened
 from redline_agent.journal import Journal
 from redline_agent.models.names import default_model
 from redline_agent.safety.approvals import Memory
-from redline_agent.session import journal_path
 from redline_agent.text import one_line
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from redline_agent.config import Config, state_dir
+from redline_agent.config import Config, journal_path, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.errors import RedlineError, UsageError
 from redline_agent.messages import Label
 from redline_agent.safety.process import start_detached
-from redline_agent.session import Run, journal_path
+from redline_agent.session import Run
 from redline_agent.workspace.overlay import Buffers
 
 BUFFERS_CHARS_MAX = 20_000_000
