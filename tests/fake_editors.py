@@ -202,6 +202,14 @@ class FakeEditor(RawClient):
             self.open(path, text if text or not self.seen.lines_end else "\n")
             self.replace(uri, apply(self.documents[uri][1], change["edits"]))
 
+    def _file_operation(self, change):
+        """As real ones do: a buffer goes along with its file, what is unsaved in it too."""
+        super()._file_operation(change)
+        if change["kind"] != "create" and (known := self.documents.pop(change.get("uri") or change["oldUri"], None)):
+            self.notify("textDocument/didClose", {"textDocument": {"uri": change.get("uri") or change["oldUri"]}})
+            if change["kind"] == "rename":
+                self.open(Path(unquote(change["newUri"].removeprefix("file://"))), known[1])
+
     def save(self, path):
         """Write a buffer, whether the server knows it or not."""
         known = self.documents.get(path.as_uri())

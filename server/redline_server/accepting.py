@@ -244,20 +244,24 @@ class Acceptor:
         here, document = entry.path(op.path), self._documents.at(entry.path(op.path))
         data = entry.resolver.read_bytes(op.path)
         new = op.path if op.kind == "create" else op.new_path
-        if new and (entry.path(new).exists() or self._documents.at(entry.path(new))):
+        if new and entry.path(new).exists():
             raise StaleFile(f"{new} exists by now, so it is not written over.", hint="Move it away, or reject this.")
-        if op.kind == "create" or op.file is None:
+        if new and self._documents.at(entry.path(new)):
+            raise StaleFile(
+                f"{new} is open in the editor, though no such file is there.", hint="Close it, and try again."
+            )
+        if op.kind == "create" or (op.file is None and op.kind != "rename"):
             return
         if data is None:
             raise StaleFile(f"{here.name} is gone.")
-        here_too = document is None or document.text == op.file.text
         if op.kind == "mode":
             return
-        if op.kind == "delete" and not (here_too and data == op.file.encode()):
+        same = op.file is not None and data == op.file.encode() and (document is None or document.text == op.file.text)
+        if op.kind == "delete" and not same:
             raise StaleFile(f"{op.path} has changed since, so it is not deleted.", hint="Ask again, or reject this.")
         unsaved = document is not None and document.text != decode(data, op.path).text
         if op.kind == "rename" and unsaved and not self._by_editor(op):
-            raise StaleFile(f"{op.path} has unsaved changes, so it is not renamed.", hint="Save it, and accept again.")
+            raise StaleFile(f"{op.path} has unsaved changes, so it is not renamed.", hint="Save it, and try again.")
 
     async def revert_operation(self, entry: Entry, op: FileOperation) -> None:
         """Take an accepted file operation back by its opposite, where nothing has changed since."""

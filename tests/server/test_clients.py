@@ -58,9 +58,10 @@ def states(client, run):
 
 
 def ends(client, run, wanted):
-    client.wait(
-        lambda: set(states(client, run).values()) == wanted or None, what=f"{wanted}, not {states(client, run)}"
-    )
+    try:
+        client.wait(lambda: set(states(client, run).values()) == wanted or None, what=str(wanted))
+    except TimeoutError:
+        pytest.fail(f"{states(client, run)}, not {wanted}; {client.notes('window/showMessage')[-3:]}")
     return states(client, run)
 
 
@@ -119,6 +120,64 @@ def test_files_are_created_renamed_and_deleted_whatever_it_can(editor, folder, t
         each for each in editor.edits if len({change.get("kind") for change in each.get("documentChanges", [])}) > 1
     ]
     assert all("create" in str(each) for each in mixed), "operations stand alone, but for a new file and its text"
+
+
+def test_what_was_accepted_is_taken_back_file_operations_too_and_done_again(editor, folder, tmp_path):
+    """A file that was moved and edited among them, and after a restart of the server."""
+    (folder / "gone.py").chmod(0o755)
+    _, run = proposed(
+        editor, folder, tmp_path, call("write", path="new/made.py", content="z = 1\n"), call("delete", path="gone.py"),
+        call("move", path="from.py", to="to.py"), edit("to.py", "y = 1", "y = 10"), *TWO,
+    )  # fmt: skip
+    editor.open(folder / "from.py")
+
+    def accept(client):
+        """Accept all, and save; Emacs's file is moved by Redline, so only once it is saved."""
+        for _ in range(2):
+            left = [ident for ident, state in states(client, run).items() if state != "accepted"]
+            if left:
+                client.do("redline.accept", {"runId": run, "hunks": left})
+                client.wait(lambda: "applying" not in states(client, run).values(), what="the accept")
+            save(client)
+        assert set(states(client, run).values()) == {"accepted"}
+
+    def save(client):
+        """Save what differs, and close what shows a file that is gone."""
+        for uri in list(client.documents):
+            path = Path(uri.removeprefix("file://"))
+            if not path.exists():
+                del client.documents[uri]
+                client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+            elif path.read_text() != client.documents[uri][1]:
+                client.save(path)
+
+    accept(editor)
+    after = disk(folder)
+    assert after == {
+        "a.py": FILES["a.py"].replace("1", "2"), "b.py": FILES["b.py"].replace("foo", "foo  # used"), "new/made.py": "z = 1\n",
+        "notes.md": FILES["notes.md"], "to.py": "y = 10\n",
+    }  # fmt: skip
+
+    def revert(client):
+        for _ in range(2):
+            if "accepted" in states(client, run).values():
+                client.do("redline.revertRun", {"runId": run})
+                time.sleep(1)
+                client.wait(lambda: "applying" not in states(client, run).values(), what="the revert")
+            save(client)
+        ends(client, run, {"undone"})
+        assert disk(folder) == FILES
+
+    revert(editor)
+    assert (folder / "gone.py").stat().st_mode & 0o777 == 0o755
+    accept(editor)
+    assert disk(folder) == after
+    editor.close()
+    with FakeEditor(folder, editor.kind) as again:
+        again.start(folder)
+        again.open(folder / "a.py")
+        assert again.do("redline.revertRun", {"runId": run, "preview": True})["uri"]
+        revert(again)
 
 
 def test_what_is_typed_while_an_edit_is_on_its_way_stays(editor, folder, tmp_path):
