@@ -87,6 +87,8 @@ class FakeEditor(RawClient):
         self.before_an_edit = None
         self.hidden = {}
         """Texts of buffers that the server is not told of, by path, unsaved."""
+        self.no_end = set()
+        """Documents whose last line had no end when they were opened, where that is no matter of edits."""
         self.asked = []
         self.edits = []
         self.early = []
@@ -112,6 +114,12 @@ class FakeEditor(RawClient):
             self._waiting, self._answered_s = 0, time.monotonic()
             for message in lying:
                 self._answer(message)
+
+    def open(self, path, text=None, language="python"):
+        text = path.read_bytes().decode() if text is None else text
+        if self.seen.lines_end:
+            (self.no_end.discard if text.endswith("\n") or not text else self.no_end.add)(path.as_uri())
+        return super().open(path, text or ("\n" if self.seen.lines_end else ""), language)
 
     def replace(self, uri, text):
         with self._lock:
@@ -192,14 +200,18 @@ class FakeEditor(RawClient):
     def _change(self, change):
         uri = change["textDocument"]["uri"]
         path = Path(unquote(uri.removeprefix("file://")))
-        apply = _with_line_ends if self.seen.lines_end else apply_text_edits
+
+        def apply(text, edits):
+            if self.seen.lines_end:
+                return _with_line_ends(text, edits, ended=uri not in self.no_end)
+            return apply_text_edits(text, edits)
+
         if uri in self.documents:
             self.replace(uri, apply(self.documents[uri][1], change["edits"]))
         elif self.seen.only_its_mode and path.suffix != ".py":
             self.hidden[path] = apply(path.read_bytes().decode(), change["edits"])
         else:
-            text = path.read_bytes().decode()
-            self.open(path, text if text or not self.seen.lines_end else "\n")
+            self.open(path)
             self.replace(uri, apply(self.documents[uri][1], change["edits"]))
 
     def _file_operation(self, change):
@@ -211,26 +223,30 @@ class FakeEditor(RawClient):
                 self.open(Path(unquote(change["newUri"].removeprefix("file://"))), known[1])
 
     def save(self, path):
-        """Write a buffer, whether the server knows it or not."""
+        """Write a buffer, whether the server knows it or not; Neovim gives the last line an end."""
         known = self.documents.get(path.as_uri())
-        path.write_bytes((known[1] if known else self.hidden.pop(path)).encode())
+        end = "\n" if path.as_uri() in self.no_end else ""
+        path.write_bytes(((known[1] if known else self.hidden.pop(path)) + end).encode())
 
 
-def _with_line_ends(text, edits):
-    """Neovim's way: lines without their ends, and an edit that reaches below the last one takes an empty last one."""
-    lines = text.removesuffix("\n").split("\n")
+def _with_line_ends(text, edits, *, ended):
+    """Neovim's way: lines without their ends. What begins below the last one is put behind it whole, and an edit that
+    reaches below it takes an empty last line along.
+    """
+    lines = (text.removesuffix("\n") if ended else text).split("\n")
+    below = False
     for edit in sorted(edits, key=lambda each: tuple(each["range"]["start"].values()), reverse=True):
-        start, end = dict(edit["range"]["start"]), dict(edit["range"]["end"])
-        below = end["line"] >= len(lines)
+        start, end = edit["range"]["start"], edit["range"]["end"]
         put = edit["newText"].split("\n")
         if start["line"] >= len(lines):
-            start = {"line": len(lines) - 1, "character": len(lines[-1])}
-            put.insert(0, "")
-        if below:
-            end = {"line": len(lines) - 1, "character": len(lines[-1])}
+            lines += put
+            continue
+        last, column = end["line"], end["character"]
+        if last >= len(lines):
+            last, column, below = len(lines) - 1, len(lines[-1]), True
         put[0] = lines[start["line"]][: start["character"]] + put[0]
-        put[-1] += lines[end["line"]][end["character"] :]
-        lines[start["line"] : end["line"] + 1] = put
-        if below and lines[-1] == "":
-            lines.pop()
-    return "\n".join(lines) + "\n"
+        put[-1] += lines[last][column:]
+        lines[start["line"] : last + 1] = put
+    if below and lines[-1] == "" and len(lines) > 1:
+        lines.pop()
+    return "\n".join(lines) + ("\n" if ended else "")

@@ -123,9 +123,12 @@ class Acceptor:
         for paths in [list(by_path)] if together else [[path] for path in by_path]:
             # Prepared just before it is sent: the user may have typed while an earlier file was on its way.
             self._reviews.refresh()
-            batch = [
+            prepared = [
                 self._prepare(entry, path, ids) for path in paths if (ids := _still_open(entry, path, by_path[path]))
             ]
+            batch = [one for one in prepared if one.edit.edits]
+            for path in (one.review.path for one in prepared if not one.edit.edits):
+                self._client.show(f"Redline: the end of the last line of {path} comes when the editor saves it.")
             if batch:
                 self._touched(entry)
                 await self._send(entry, batch, label)
@@ -137,13 +140,20 @@ class Acceptor:
             for hunk in review.hunks:
                 if hunk.id in ids:
                     document.note_brought(hunk.new)
-        return _Sent(review, ids, self._text_edit(entry, path, review.sending(ids)))
+        if self._client.able.lines_with_ends:
+            review.keep_last_end(ids)
+        sent = _Sent(review, ids, self._text_edit(entry, path, review.sending(ids)))
+        review.look()  # nothing may be left to send
+        return sent
 
     def _text_edit(self, entry: Entry, path: str, after: str) -> lsp.TextDocumentEdit:
         """The edit from a file's text to another, for the version that the editor has of it."""
         document = self._documents.at(entry.path(path))
         uri, version = (document.uri, document.version) if document else (convert.uri_of(entry.path(path)), None)
-        edits = convert.edits_between(entry.proposal.files[path].file.text, after, self._documents.encoding)
+        before = entry.proposal.files[path].file.text
+        edits = convert.edits_between(before, after, self._documents.encoding)
+        if not before and document is None and self._client.able.lines_with_ends:
+            edits = [lsp.TextEdit(lsp.Range(lsp.Position(0, 0), lsp.Position(1, 0)), after)]
         identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=version)
         return lsp.TextDocumentEdit(text_document=identifier, edits=list(edits))
 
@@ -230,7 +240,7 @@ class Acceptor:
 
     def _by_editor(self, op: FileOperation) -> bool:
         """Whether the editor carries a file operation out."""
-        ends = not self._client.able.empty_has_a_line or (op.file is not None and op.file.text.endswith("\n"))
+        ends = not self._client.able.lines_with_ends or (op.file is not None and op.file.text.endswith("\n"))
         able = {
             "create": self._client.able.create and _is_plain(op) and ends,
             "delete": self._client.able.delete,
@@ -297,7 +307,7 @@ class Acceptor:
         changes: list[lsp.TextDocumentEdit | lsp.CreateFile | lsp.RenameFile | lsp.DeleteFile]
         match op.kind:
             case "create":
-                last = 1 if self._client.able.empty_has_a_line else 0
+                last = 1 if self._client.able.lines_with_ends else 0
                 whole = lsp.Range(lsp.Position(0, 0), lsp.Position(last, 0))
                 identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=None)
                 text = op.file.text if op.file else ""

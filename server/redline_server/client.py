@@ -33,13 +33,13 @@ class Quirk:
     client: str
     document_changes: bool | None = None
     request_delay_s: float = 0.0
-    empty_has_a_line: bool = False
+    lines_with_ends: bool = False
 
 
 QUIRKS: tuple[Quirk, ...] = (
-    # Applies documentChanges without announcing it. A new file's buffer has one empty line, which stays behind what is
-    # inserted before it; an edit that ends below it takes it along.
-    Quirk("Neovim", document_changes=True, empty_has_a_line=True),
+    # Applies documentChanges without announcing it. Its buffers are lines with ends: an empty one has one line, which
+    # an edit that ends below it takes along; and whether the last line has an end is a matter of saving, not of edits.
+    Quirk("Neovim", document_changes=True, lines_with_ends=True),
     # Emacs 28's eglot gives no name; its reader leaves what comes in one piece with an answer lying.
     Quirk("", request_delay_s=0.2),
     Quirk("redline.el", request_delay_s=0.05),
@@ -68,7 +68,7 @@ class Abilities:
     disabled_actions: bool
     action_tags: bool
     request_delay_s: float
-    empty_has_a_line: bool
+    lines_with_ends: bool
 
 
 def abilities(params: lsp.InitializeParams) -> Abilities:
@@ -104,7 +104,7 @@ def abilities(params: lsp.InitializeParams) -> Abilities:
         disabled_actions=bool(action.disabled_support),
         action_tags=action.tag_support is not None,
         request_delay_s=quirk.request_delay_s,
-        empty_has_a_line=quirk.empty_has_a_line,
+        lines_with_ends=quirk.lines_with_ends,
     )
 
 

@@ -58,7 +58,19 @@ def _edit(old: Sequence[str], start: int, end: int, new: Sequence[str], encoding
                 tail += 1
             span = _range(old, (start, head), (start, len(was) - tail), encoding)
             return lsp.TextEdit(span, now[head : len(now) - tail])
-    return lsp.TextEdit(_range(old, (start, 0), (end, 0), encoding), "".join(new))
+    text = "".join(new)
+    if new and old and end == len(old) and (line_end := _shared_end(old[-1], new[-1])):
+        # At the end of a text the last line's end stays: Neovim makes an empty line of one that comes behind it.
+        first = (start, 0) if start < end else (end - 1, len(old[-1]) - len(line_end))
+        span = _range(old, first, (end - 1, len(old[-1]) - len(line_end)), encoding)
+        return lsp.TextEdit(span, (line_end if start == end else "") + text.removesuffix(line_end))
+    return lsp.TextEdit(_range(old, (start, 0), (end, 0), encoding), text)
+
+
+def _shared_end(one: str, other: str) -> str:
+    """The line end of both lines, "" when they have none or not the same."""
+    ends = {line[len(line.rstrip("\r\n")) :] for line in (one, other)}
+    return ends.pop() if len(ends) == 1 else ""
 
 
 def hunk_range(review: FileReview, hunk: Hunk, encoding: Encoding) -> lsp.Range:

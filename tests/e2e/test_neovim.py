@@ -1,6 +1,7 @@
 """A real Neovim, headless: with redline.lua, and by configuration alone."""
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -359,3 +360,38 @@ def test_a_new_file_that_runs_later_is_chosen_from_the_list(nvim, project, scrip
     assert nvim.exec_lua("return picked[1]").startswith("create conftest.py (")
     nvim.command("silent! wall")
     assert (project / "conftest.py").read_text() == "x = 1\n"
+
+
+ENDS = {
+    "a line is appended": ("a = 1\n", "a = 1\n", "a = 1\nx = 1\n", "a = 1\nx = 1\n"),
+    "the last line goes": ("a = 1\nx = 1\n", "x = 1\n", "", "a = 1\n"),
+    "the last line changes": ("a = 1\nx = 1\n", "x = 1\n", "x = 2\ny = 3\n", "a = 1\nx = 2\ny = 3\n"),
+    "no end, and it gets one": ("a = 1\nx = 1", "x = 1", "x = 2\n", "a = 1\nx = 2\n"),
+    "no end, and a line more": ("a = 1\nx = 1", "x = 1", "x = 2\ny = 3", "a = 1\nx = 2\ny = 3\n"),
+}
+
+
+@pytest.mark.parametrize("opened", [True, False], ids=["open", "not open"])
+@pytest.mark.parametrize("case", ENDS)
+def test_what_is_saved_at_the_end_of_a_file_is_what_was_proposed(nvim, project, tmp_path, case, opened):
+    """Neovim adds the last line's end when it saves, and an empty line where an edit says it twice."""
+    before, old, new, after = ENDS[case]
+    (project / "c.py").write_text(before)
+    edit = {"tool": "edit", "args": {"path": "c.py", "old": old, "new": new}}
+    (tmp_path / "end.json").write_text(
+        json.dumps([{"calls": [edit]}, {"calls": [{"tool": "finish", "args": {"summary": "x"}}]}])
+    )
+    with_plugin(nvim, project, f"scripted:{tmp_path / 'end.json'}")
+    if opened:
+        nvim.command(f"edit {project}/c.py")
+    nvim.command("Redline change it")
+    until(nvim, "return require('redline').status() == '1 pending'")
+    nvim.command("RedlineAccept!")
+    nvim.command(f"edit {project}/c.py")
+    until(nvim, "return #require('redline').hunks(0, {accepted = true}) == 1")
+    nvim.command("silent! wall")
+    assert (project / "c.py").read_text() == after
+    nvim.command("RedlineRevert")
+    until(nvim, "return #require('redline').hunks(0, {undone = true}) == 1")
+    nvim.command("silent! wall")
+    assert (project / "c.py").read_text() == before.removesuffix("\n") + "\n"

@@ -180,6 +180,34 @@ def test_what_was_accepted_is_taken_back_file_operations_too_and_done_again(edit
         revert(again)
 
 
+ENDS = [  # before, what is edited, and what is saved where the last line's end is a matter of edits
+    ("a = 1\n", "a = 1\n", "a = 1\nx = 1\n", "a = 1\nx = 1\n"),
+    ("a = 1\nx = 1\n", "x = 1\n", "", "a = 1\n"),
+    ("a = 1\nx = 1\n", "x = 1\n", "x = 2\ny = 3\n", "a = 1\nx = 2\ny = 3\n"),
+    ("a = 1\nx = 1", "x = 1", "x = 2\n", "a = 1\nx = 2\n"),
+    ("a = 1\nx = 1", "x = 1", "x = 2\ny = 3", "a = 1\nx = 2\ny = 3"),
+    ("a = 1\nx = 1", "x = 1", "x = 1\n", "a = 1\nx = 1\n"),
+]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_is_saved_at_the_end_of_a_file_is_what_was_proposed(editor, folder, tmp_path, end):
+    before, old, new, after = end
+    (folder / "b.py").write_text(before)
+    _, run = proposed(editor, folder, tmp_path, edit("b.py", old, new))
+    editor.open(folder / "b.py")
+    editor.do("redline.accept", {"runId": run, "hunks": "all"})
+    ends(editor, run, {"accepted"})
+    editor.save(folder / "b.py")
+    ended = (lambda text: text.removesuffix("\n") + "\n") if editor.seen.lines_end else (lambda text: text)
+    assert (folder / "b.py").read_text() == ended(after)
+    if new.strip() != old.strip():
+        editor.do("redline.revertRun", {"runId": run})
+        ends(editor, run, {"undone"})
+        editor.save(folder / "b.py")
+        assert (folder / "b.py").read_text() == ended(before)
+
+
 def test_what_is_typed_while_an_edit_is_on_its_way_stays(editor, folder, tmp_path):
     """It is passed over by some in silence, by others with an error; either way it is pending, and can come again."""
     uri, run = proposed(editor, folder, tmp_path, edit("a.py", "return 1", "return 2"))

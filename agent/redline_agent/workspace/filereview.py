@@ -89,6 +89,22 @@ class FileReview:
                 self._refused.discard(hunk.id)
         return self._expect(moving, frozenset(moving))
 
+    def keep_last_end(self, taken: Iterable[str]) -> None:
+        """Have hunks at the end of the file leave its last line's end, or the want of one, as it is: for an editor in
+        which that is no matter of edits.
+        """
+        lines = split_lines(self.file.text)
+        ended = not lines or lines[-1].endswith(("\n", "\r"))
+        for hunk in self.hunks:
+            if hunk.id not in set(taken) or hunk.end != len(lines) or not hunk.new:
+                continue
+            last = hunk.new[-1].rstrip("\r\n")
+            if ended and last == hunk.new[-1]:
+                last += next(iter(sorted(line_ends(self.file.text))), "\n")
+            elif ended:
+                continue
+            hunk.new = (*hunk.new[:-1], last)
+
     def reverting(self, taken: Iterable[str]) -> str:
         """Remember what the text looks like with accepted hunks taken back, and return it."""
         return self._expect({hunk.id: hunk.old for hunk in self.hunks if hunk.id in set(taken)})
