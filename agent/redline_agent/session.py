@@ -287,6 +287,8 @@ class Workspace:
         bench = Workbench(after, keeper, state_dir() / "scratch" / new_id(proposal.run))
         prover = self._prover(self._tightened(config), after, keeper, bench)
         prover.before = before
+        for review in proposal.files.values():
+            review.moved_since = False
         try:
             found = await prover.prove()
         finally:

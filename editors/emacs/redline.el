@@ -36,7 +36,11 @@ A plist of :allow, :ask and :deny.
 Each is a vector of lines such as \"run: pytest -q\"."
   :type '(choice (const nil) plist) :risky t)
 
-(defface redline-hunk '((t :inherit diff-changed)) "Lines that a pending hunk would change.")
+(defface redline-hunk
+  '((((class color) (background light)) :background "#fbf0c8" :extend t)
+    (((class color) (background dark)) :background "#4a4118" :extend t)
+    (t :underline t))
+  "Lines that a pending hunk would change.")
 
 (defvar redline-mode)
 (defvar redline--connections nil "Alist of project root and connection.")

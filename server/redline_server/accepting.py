@@ -25,11 +25,11 @@ from redline_agent.workspace.applying import (
 )
 from redline_agent.workspace.filereview import OPEN, FileReview, Hunk, fits
 from redline_agent.workspace.proposal import FileOperation
-from redline_agent.workspace.textfile import decode
+from redline_agent.workspace.textfile import decode, to_line_end
 
 from redline_server import convert
 from redline_server.client import Client
-from redline_server.documents import Documents
+from redline_server.documents import Document, Documents
 from redline_server.review import Entry, Reviews
 
 ECHO_S_MAX = 2.0
@@ -152,6 +152,8 @@ class Acceptor:
         uri, version = (document.uri, document.version) if document else (convert.uri_of(entry.path(path)), None)
         before = entry.proposal.files[path].file.text
         edits = convert.edits_between(before, after, self._documents.encoding)
+        if document is None and self._client.able.lines_with_newlines:
+            edits = [lsp.TextEdit(each.range, to_line_end(each.new_text, "\n")) for each in edits]
         if not before and document is None and self._client.able.lines_with_ends:
             edits = [lsp.TextEdit(lsp.Range(lsp.Position(0, 0), lsp.Position(1, 0)), after)]
         identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=version)
@@ -240,9 +242,8 @@ class Acceptor:
 
     def _by_editor(self, op: FileOperation) -> bool:
         """Whether the editor carries a file operation out."""
-        ends = not self._client.able.lines_with_ends or (op.file is not None and op.file.text.endswith("\n"))
         able = {
-            "create": self._client.able.create and _is_plain(op) and ends,
+            "create": False,  # until it saves, an editor has the text in a buffer alone, and an empty file on the disk
             "delete": self._client.able.delete,
             "rename": self._client.able.rename,
             "mode": False,
@@ -266,10 +267,10 @@ class Acceptor:
             raise StaleFile(f"{here.name} is gone.")
         if op.kind == "mode":
             return
-        same = op.file is not None and data == op.file.encode() and (document is None or document.text == op.file.text)
+        same = op.file is not None and data == op.file.encode() and _same(document, op.file.text)
         if op.kind == "delete" and not same:
             raise StaleFile(f"{op.path} has changed since, so it is not deleted.", hint="Ask again, or reject this.")
-        unsaved = document is not None and document.text != decode(data, op.path).text
+        unsaved = not _same(document, decode(data, op.path).text)
         if op.kind == "rename" and unsaved and not self._by_editor(op):
             raise StaleFile(f"{op.path} has unsaved changes, so it is not renamed.", hint="Save it, and try again.")
 
@@ -306,26 +307,21 @@ class Acceptor:
         uri = convert.uri_of(entry.path(op.path))
         changes: list[lsp.TextDocumentEdit | lsp.CreateFile | lsp.RenameFile | lsp.DeleteFile]
         match op.kind:
-            case "create":
-                last = 1 if self._client.able.lines_with_ends else 0
-                whole = lsp.Range(lsp.Position(0, 0), lsp.Position(last, 0))
-                identifier = lsp.OptionalVersionedTextDocumentIdentifier(uri=uri, version=None)
-                text = op.file.text if op.file else ""
-                changes = [
-                    lsp.CreateFile(uri=uri),
-                    lsp.TextDocumentEdit(identifier, [lsp.TextEdit(whole, text)]),
-                ]
             case "delete":
                 changes = [lsp.DeleteFile(uri=uri)]
             case "rename":
                 changes = [lsp.RenameFile(old_uri=uri, new_uri=convert.uri_of(entry.path(op.new_path)))]
-            case "mode":
-                changes = []  # no editor does it, so it never comes here
-        await self._client.apply(lsp.WorkspaceEdit(document_changes=changes), f"Redline: {op.kind} {op.path}")
-        until = time.monotonic() + ECHO_S_MAX
+            case "create" | "mode":
+                changes = []  # never comes here
+        answer = await self._client.apply(lsp.WorkspaceEdit(document_changes=changes), f"Redline: {op.told}")
+        refused = answer is not None and not answer.applied
+        until = time.monotonic() + (_POLL_S if refused else ECHO_S_MAX)
         while not (done := self._operation_done(entry, op)) and time.monotonic() < until:  # noqa: ASYNC110  the disk has no event
             await asyncio.sleep(_POLL_S)
-        op.state = "accepted" if done else "unconfirmed"
+        op.state = "accepted" if done else "pending" if refused else "unconfirmed"
+        if refused and not done and answer is not None:
+            reason = answer.failure_reason or "it gave no reason"
+            self._client.show(f"Redline: the editor did not {op.told} ({reason}).", error=True)
 
     def _operation_done(self, entry: Entry, op: FileOperation) -> bool:
         here = entry.path(op.path)
@@ -358,9 +354,9 @@ class Acceptor:
         self._changed(entry)
 
 
-def _is_plain(op: FileOperation) -> bool:
-    """Whether a new file is what an editor makes of a text: it sets no mode bits, and writes UTF-8."""
-    return op.file is None or not (op.file.executable or op.file.bom or op.file.encoding not in ("utf-8", "ascii"))
+def _same(document: Document | None, text: str) -> bool:
+    """Whether an open document has a text; Emacs has other line ends in its buffers than the disk."""
+    return document is None or to_line_end(document.text, "\n") == to_line_end(text, "\n")
 
 
 def _still_open(entry: Entry, path: str, ids: list[str]) -> list[str]:

@@ -34,6 +34,7 @@ class Quirk:
     document_changes: bool | None = None
     request_delay_s: float = 0.0
     lines_with_ends: bool = False
+    lines_with_newlines: bool = False
 
 
 QUIRKS: tuple[Quirk, ...] = (
@@ -41,8 +42,10 @@ QUIRKS: tuple[Quirk, ...] = (
     # an edit that ends below it takes along; and whether the last line has an end is a matter of saving, not of edits.
     Quirk("Neovim", document_changes=True, lines_with_ends=True),
     # Emacs 28's eglot gives no name; its reader leaves what comes in one piece with an answer lying.
-    Quirk("", request_delay_s=0.2),
-    Quirk("redline.el", request_delay_s=0.05),
+    # Emacs has newlines in its buffers whatever the disk has, and takes what it is sent as it is.
+    Quirk("", request_delay_s=0.2, lines_with_newlines=True),
+    Quirk("redline.el", request_delay_s=0.05, lines_with_newlines=True),
+    Quirk("Eglot", lines_with_newlines=True),
 )
 
 
@@ -69,6 +72,7 @@ class Abilities:
     action_tags: bool
     request_delay_s: float
     lines_with_ends: bool
+    lines_with_newlines: bool
 
 
 def abilities(params: lsp.InitializeParams) -> Abilities:
@@ -105,6 +109,7 @@ def abilities(params: lsp.InitializeParams) -> Abilities:
         action_tags=action.tag_support is not None,
         request_delay_s=quirk.request_delay_s,
         lines_with_ends=quirk.lines_with_ends,
+        lines_with_newlines=quirk.lines_with_newlines,
     )
 
 

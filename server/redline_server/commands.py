@@ -177,12 +177,17 @@ async def _trust(server: RedlineServer, args: TrustArguments) -> dict[str, str]:
 
 
 async def _proposals(server: RedlineServer, _: NoArguments) -> list[dict[str, Any]]:
+    for root in server.places():
+        server.runs.restore(root)
+    for entry in server.reviews.entries.values():
+        if entry.proposal.open:
+            server.decider.take_over(entry)
     server.refresh_reviews()
     return [server.proposal_json(entry) for entry in server.reviews.entries.values()]
 
 
 async def _accept(server: RedlineServer, args: DecideArguments) -> dict[str, Any]:
-    entry = server.reviews.get(args.runId)
+    entry = server.entry_of(args.runId)
     server.decider.take_over(entry)
     items = server.reviews.select(args.runId, args.hunks, args.revision, to_accept=True)
     skipped = (
@@ -201,8 +206,9 @@ async def _accept(server: RedlineServer, args: DecideArguments) -> dict[str, Any
 
 
 async def _reject(server: RedlineServer, args: DecideArguments) -> dict[str, Any]:
+    entry = server.entry_of(args.runId)
+    server.decider.take_over(entry)
     items = server.reviews.select(args.runId, args.hunks, args.revision, to_accept=False)
-    entry = server.reviews.get(args.runId)
     server.decider.reject(entry, items)
     return {"rejected": [item.id for item in items]}
 

@@ -237,7 +237,7 @@ def test_what_a_command_makes_executable_is_so_after_the_accept(layer, folder):
     proposal = propose(overlay, run="r", session="s", instruction="x", rules=ws.rules, proof=[], notes=[])
     proposal = load(json.loads(json.dumps(dump(proposal))))
     accept(ws, proposal, [item.id for item in proposal.items])
-    assert {path.name for path in folder.iterdir() if path.is_file() and os.access(path, os.X_OK)} == {"x.sh"}
+    assert {path.name for path in folder.iterdir() if path.is_file() and os.access(path, os.X_OK)} == {"x.sh", "a.txt"}
 
 
 def test_a_file_saved_while_a_command_runs_makes_its_result_stale(folder):

@@ -68,6 +68,8 @@ class FileReview:
     hunks: list[Hunk]
     moved_on: bool = False
     """Whether somebody else has changed the file since the proposal was made."""
+    moved_since: bool = False
+    """The same, since what was accepted of it was proven."""
     _batches: list[_Batch] = field(default_factory=list["_Batch"])
     _refused: set[str] = field(default_factory=set[str])
 
@@ -114,7 +116,7 @@ class FileReview:
         expected, after = self._composed(moving)
         places = {hunk.id: (hunk.start, hunk.end) for hunk in self.hunks}
         adrift = {hunk.id: hunk.adrift for hunk in self.hunks}
-        known = digest(self.file.text), digest(expected)
+        known = _version(self.file.text), _version(expected)
         self._batches.append(_Batch(*known, places, after, adrift, sent))
         del self._batches[:-BATCHES_MAX]
         return expected
@@ -149,13 +151,13 @@ class FileReview:
         """
         if text == self.file.text:
             return False
-        before = [(hunk.state, hunk.start, hunk.end) for hunk in self.hunks]
+        before = [(hunk.state, hunk.start, hunk.end) for hunk in self.hunks], self.moved_on, self.moved_since
         self._take_line_ends(text)
         old_lines, lines = split_lines(self.file.text), split_lines(text)
         self.file = self.file.with_text(text)
         for hunk in self.hunks:
             hunk.home = hunk.home or beside(old_lines, hunk.start, hunk.end)
-        known = self._known(digest(text))
+        known = self._known(_version(text))
         if known:
             self._take_places(*known)
         else:
@@ -165,9 +167,11 @@ class FileReview:
                 now = applied(old_lines, [step])
                 self._map(step, old_lines, now)
                 old_lines = now
-        self.moved_on = self.moved_on or known is None
+        if known is None:
+            self.moved_on = self.moved_since = True
         self._restate(lines)
-        return before != [(hunk.state, hunk.start, hunk.end) for hunk in self.hunks]
+        after = [(hunk.state, hunk.start, hunk.end) for hunk in self.hunks], self.moved_on, self.moved_since
+        return before != after
 
     def look(self) -> None:
         """Say of each hunk anew what its lines are."""
@@ -175,18 +179,13 @@ class FileReview:
 
     def recognises(self, text: str) -> bool:
         """Whether a text is the echo, or the undo, of an accept."""
-        version = digest(text)
+        version = _version(text)
         return any(version in (batch.before, batch.after) for batch in self._batches)
 
     def _take_line_ends(self, text: str) -> None:
         """Where the whole file has come to other line ends (a checkout that converts them), have the hunks so too."""
         ends = {mine: line_ends(mine) for mine in (self.file.text, text)}
-        if (
-            self._batches
-            or len(ends[text]) != 1
-            or len(ends[self.file.text]) != 1
-            or ends[text] == ends[self.file.text]
-        ):
+        if len(ends[text]) != 1 or len(ends[self.file.text]) != 1 or ends[text] == ends[self.file.text]:
             return
         (end,) = ends[text]
         self.file = self.file.with_text(to_line_end(self.file.text, end))
@@ -267,6 +266,11 @@ class FileReview:
                     hunk.state = "conflicted"
                 case _:
                     pass
+
+
+def _version(text: str) -> str:
+    """A text's version whatever its line ends are: an editor may have others than the disk."""
+    return digest(to_line_end(text, "\n"))
 
 
 def fits(new: tuple[str, ...], start: int, end: int, lines: list[str]) -> bool:

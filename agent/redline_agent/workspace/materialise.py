@@ -145,15 +145,22 @@ class Copy:
     sources: dict[str, Signature] = field(default_factory=dict[str, Signature])
     large: Literal["linked", "copied", "bound"] = "linked"
 
-    def bring_up(self, hidden: frozenset[str]) -> None:
-        """Copy what is new or changed below since the last time; hidden files are left out. Raises ToolError."""
+    def bring_up(self, hidden: frozenset[str], laid: frozenset[str] = frozenset()) -> None:
+        """Copy what is new or changed below since the last time, and take away what is gone there. Raises ToolError.
+
+        Hidden files are left out, and what the overlay has `laid` over the copy stays as it is.
+        """
         self.copy.mkdir(exist_ok=True, mode=0o700)
         size = 0
+        there: set[str] = set()
         for folder, entries in groupby(
             _tree(self.root, hidden, large=self.large == "copied"), key=lambda entry: entry[0].rpartition("/")[0]
         ):
             new: list[tuple[str, os.stat_result]] = []
             for path, status in entries:
+                there.add(path)
+                if path in laid:
+                    continue
                 signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
                 size += status.st_size
                 if len(self.sources) > COPY_FILES_MAX or size > COPY_BYTES_MAX:
@@ -166,6 +173,10 @@ class Copy:
                     new.append((path, status))
             if new:
                 self.known |= _clone(self.root, self.copy, folder, new)
+        for path in self.sources.keys() - there - laid - hidden:
+            del self.sources[path]
+            if self.known.pop(path, None) is not None:
+                take_away(self.copy, path)
         for name in LINKED:
             if self.large == "linked" and is_real_folder(self.root / name) and not os.path.lexists(self.copy / name):
                 (self.copy / name).symlink_to(self.root / name)

@@ -213,6 +213,9 @@ class Overlay:
         permit.spend(Access("write", path, content=text_digest(text)))
         if (self.resolver.root / path).is_dir():
             raise FileRefused(f"{path} is a folder.")
+        parts = path.split("/")
+        if above := next((each for n in range(1, len(parts)) if self.exists(each := "/".join(parts[:n]))), ""):
+            raise FileRefused(f"{above} is a file, so nothing can be beneath it.")
         stale = region and self.is_stale(path)
         seen = self.find(path) if region else self.check_fresh(path)
         touched = self._touch(path, seen)

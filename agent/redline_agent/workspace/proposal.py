@@ -133,16 +133,22 @@ class Proposal:
 
     def proof_of(self, path: str) -> list[ProofItem]:
         """Return the items that speak of one file, or of the whole."""
-        return [item for item in self.proof_now if item.path in ("", path)]
+        names = {"", path, *(op.new_path for op in self.operations if op.kind == "rename" and op.path == path)}
+        return [item for item in self.proof_now if item.path in names]
 
     @property
     def proof_now(self) -> list[ProofItem]:
         """The proof, with what was checked before somebody changed its file marked as stale."""
-        moved = {review.path for review in self.files.values() if review.moved_on}
+        moved = self._with_new_names({review.path for review in self.files.values() if review.moved_on})
+        since = self._with_new_names({review.path for review in self.files.values() if review.moved_since})
+
+        def is_stale(item: ProofItem) -> bool:
+            behind = since if item.check.startswith(ACCEPTED) else moved
+            return item.path in behind or (bool(behind) and not item.path)
+
         return [
-            replace(item, state="stale")
-            if item.state == "current" and (item.path in moved or (moved and not item.path))
-            and not item.check.startswith(ACCEPTED)
-            else item
-            for item in self.proof
-        ]  # fmt: skip
+            replace(item, state="stale") if item.state == "current" and is_stale(item) else item for item in self.proof
+        ]
+
+    def _with_new_names(self, paths: set[str]) -> set[str]:
+        return paths | {op.new_path for op in self.operations if op.kind == "rename" and op.path in paths}

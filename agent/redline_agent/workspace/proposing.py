@@ -39,7 +39,8 @@ def propose(
     operations: list[FileOperation] = []
     renames = _renames(overlay)
     for path, touched in sorted(overlay.touched.items()):
-        operations.extend(_operations(path, touched, renames, rules, ids))
+        moved = overlay.touched.get(renames.get(path, ""))
+        operations.extend(_operations(path, touched, moved, renames, rules, ids))
         review = _review(overlay, path, touched, renames, rules, ids)
         if review is not None and review.hunks:
             review.follow(_text_now(overlay, path, review))
@@ -65,7 +66,7 @@ def _renames(overlay: Overlay) -> dict[str, str]:
 
 
 def _operations(
-    path: str, touched: Touched, renames: dict[str, str], rules: Rules, ids: Iterator[int]
+    path: str, touched: Touched, moved: Touched | None, renames: dict[str, str], rules: Rules, ids: Iterator[int]
 ) -> Iterator[FileOperation]:
     if not touched.edits:
         return
@@ -74,7 +75,13 @@ def _operations(
     if path in renames:
         to = renames[path]
         why = badge(path, "", rules) or badge(to, "", rules)
-        yield FileOperation(f"f{next(ids)}", "rename", path, origin.reason, origin, new_path=to, file=base, badge=why)
+        made = FileOperation(f"f{next(ids)}", "rename", path, origin.reason, origin, new_path=to, file=base, badge=why)
+        yield made
+        kind = moved.kind if moved is not None else None
+        if kind is not None and base is not None and kind.executable != base.executable:
+            file, why = replace(base, executable=kind.executable), why or (PROGRAM if kind.executable else "")
+            ident = f"f{next(ids)}"
+            yield FileOperation(ident, "mode", to, origin.reason, origin, file=file, badge=why, depends_on=(made.id,))
     elif base is None and text is not None and path not in renames.values():
         why = badge(path, text, rules)
         yield FileOperation(

@@ -20,6 +20,7 @@ def dump(proposal: Proposal) -> dict[str, Any]:
             {
                 "path": review.path,
                 "file": _dump_file(review.file),
+                "moved_on": review.moved_on,
                 "hunks": [_dump_hunk(hunk) for hunk in review.hunks],
             }
             for review in proposal.files.values()
@@ -51,6 +52,7 @@ def load(data: dict[str, Any]) -> Proposal:
             entry["path"],
             _load_file(entry["file"]),
             [_load_hunk(entry["path"], hunk) for hunk in entry["hunks"]],
+            entry.get("moved_on", False),
         )
         for entry in data["files"]
     }

@@ -89,12 +89,33 @@ def _declared(data: bytes, path: str) -> str:
 
 def _detected(data: bytes, path: str) -> str:
     """Return the likeliest encoding, if its text gives back the same bytes; raises FileRefused."""
+    if _is_western(data):
+        return "cp1252"
     from charset_normalizer import from_bytes  # only for what is not UTF-8
 
     found = from_bytes(data).best()
+    if found is not None and found.encoding.startswith(_WITH_A_MARK):
+        found = None  # without a mark nobody writes these, and a short text in another is taken for them
     if found is None or data.decode(found.encoding, "replace").encode(found.encoding, "replace") != data:
         raise FileRefused(f"{path} is not valid UTF-8, and its encoding cannot be told.", hint="Convert it to UTF-8.")
     return found.encoding
+
+
+_WITH_A_MARK = ("utf_16", "utf_32", "utf_7")
+_FEW_CHARS = 64
+"""Up to so many characters beyond ASCII nothing can be told by how often each comes."""
+
+
+def _is_western(data: bytes) -> bool:
+    """Whether a text is mostly ASCII with a few Western letters and signs: too few to tell anything else by."""
+    beyond = [byte for byte in data if byte > 127]
+    if len(beyond) > min(_FEW_CHARS, len(data) // 4):
+        return False
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    return all(char.isprintable() or char in "\t\n\r\f\xa0" for char in text)
 
 
 def _decoded(data: bytes, encoding: str, path: str) -> str:

@@ -200,9 +200,9 @@ class Workbench:
     def _prepare(self, command: Command) -> Sight:
         files, folders = self._hidden()
         mounted = self._mounted
-        if not mounted:
-            self._copy.bring_up(frozenset((*files, *folders)))
         texts = self._texts()
+        if not mounted:
+            self._copy.bring_up(frozenset((*files, *folders)), frozenset(self._laid) & texts.keys())
         for path in [path for path in self._laid if path not in texts]:
             del self._laid[path]
             take_away(self._scratch.upper if mounted else self._scratch.copy, path)
@@ -239,7 +239,7 @@ class Workbench:
         """Bring what a server that runs here sees to the disk as it is now; raises ToolError."""
         if self._made and not self._mounted:
             files, folders = self._hidden()
-            self._copy.bring_up(frozenset((*files, *folders)))
+            self._copy.bring_up(frozenset((*files, *folders)), frozenset(self._laid))
 
     def _mode(self, path: str) -> int:
         try:

@@ -4,6 +4,7 @@ local M = {}
 
 local NAME = 'redline'
 local proposals = {} ---@type table<string, table> run id -> proposal, as the server last sent it
+local with_lenses = true
 local order = {} ---@type string[] run ids, oldest first
 local UNDECIDED = { pending = true, conflicted = true, stale = true } -- can be rejected, or sent back with a word
 
@@ -86,9 +87,10 @@ end
 
 ---The hunk at the cursor that can still be decided on, with its run's id; a pending one before a conflicted one.
 local function at_cursor()
-  local line = vim.api.nvim_win_get_cursor(0)[1] - 1
+  local line, below = vim.api.nvim_win_get_cursor(0)[1] - 1, vim.api.nvim_buf_line_count(0) - 1
   for _, found in ipairs(vim.list_extend(M.hunks(), M.hunks(0, { conflicted = true, stale = true }))) do
-    local first, last = found.hunk.range.start.line, found.hunk.range['end'].line - 1
+    -- what is added behind the last line is at the last line
+    local first, last = math.min(found.hunk.range.start.line, below), found.hunk.range['end'].line - 1
     if first <= line and line <= math.max(first, last) then
       return found
     end
@@ -218,7 +220,9 @@ function M.list()
     if item and item.op then
       decide_file(item.run, item.op)
     elseif item then
-      vim.cmd.edit(vim.fn.fnameescape(vim.uri_to_fname(item.hunk.uri)))
+      local bufnr = vim.uri_to_bufnr(item.hunk.uri)
+      vim.bo[bufnr].buflisted = true
+      vim.api.nvim_set_current_buf(bufnr)
       vim.api.nvim_win_set_cursor(0, { math.min(item.at, vim.api.nvim_buf_line_count(0)), 0 })
     end
   end)
@@ -327,10 +331,23 @@ local function lenses(bufnr)
   vim.lsp.codelens.refresh({ bufnr = bufnr })
 end
 
+---Before 0.12 lenses are shown anew only when they are asked for.
+local function refresh_lenses()
+  if vim.lsp.codelens.enable or not with_lenses then
+    return
+  end
+  for _, c in ipairs(vim.lsp.get_clients({ name = NAME })) do
+    for bufnr in pairs(c.attached_buffers) do
+      vim.lsp.codelens.refresh({ bufnr = bufnr })
+    end
+  end
+end
+
 ---Configure and enable the server, and define the commands.
 ---@param options? redline.Options
 function M.setup(options)
   options = options or {}
+  with_lenses = options.lenses ~= false
   vim.lsp.config(NAME, {
     cmd = options.cmd or { 'redline', 'serve' },
     root_markers = { '.git', '.hg', 'pyproject.toml', 'package.json', 'go.mod', 'Cargo.toml' },
@@ -341,6 +358,7 @@ function M.setup(options)
           table.insert(order, proposal.runId)
         end
         proposals[proposal.runId] = proposal
+        refresh_lenses()
         vim.api.nvim_exec_autocmds('User', { pattern = 'RedlineProposal', modeline = false })
       end,
       ['redline/permission'] = on_permission,
@@ -348,7 +366,7 @@ function M.setup(options)
       ['redline/session'] = function() end,
     },
     on_attach = function(_, bufnr)
-      if options.lenses ~= false then
+      if with_lenses then
         lenses(bufnr)
       end
     end,

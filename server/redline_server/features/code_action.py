@@ -116,7 +116,7 @@ def _on_files(server: RedlineServer, path: Path) -> Iterator[lsp.CodeAction]:
     """Files that would be made, deleted or moved have no line of their own: each document of the folder offers them."""
     left = FILES_OFFERED_MAX
     for entry in reversed(server.reviews.entries.values()):
-        operations = [op for op in entry.proposal.operations if entry.proposal.state_of(op) in OPEN]
+        operations = [op for op in entry.proposal.operations if entry.proposal.state_of(op) in OPEN | {"unconfirmed"}]
         if not operations or not path.is_relative_to(entry.root) or left <= 0:
             continue
         for op in operations[:left]:

@@ -20,10 +20,10 @@ def hover(server: RedlineServer, params: lsp.HoverParams) -> lsp.Hover | None:
     server.refresh_reviews(path)
     line = params.position.line
     for place in server.reviews.hunks(path):
-        if place.hunk.start <= line <= max(place.hunk.start, place.hunk.end - 1):
+        span = convert.shown_range(place.review, place.hunk, server.documents.encoding)
+        if span.start.line <= line <= span.end.line:
             markdown = server.client.able.markdown_hover
             kind = lsp.MarkupKind.Markdown if markdown else lsp.MarkupKind.PlainText
             text = convert.hover_text(place.entry.proposal, place.hunk, markdown=markdown)
-            span = convert.shown_range(place.review, place.hunk, server.documents.encoding)
             return lsp.Hover(contents=lsp.MarkupContent(kind=kind, value=text), range=span)
     return None
