@@ -30,6 +30,8 @@ class Behaviour:
     stale: str = "all"
     stale_says: str = "refused"
     operations: str = "work"
+    newlines: bool = False
+    """Its buffers have newlines, whatever the disk has, and take what they are sent as it is."""
     only_its_mode: bool = False
     """It tells a server only of files in the mode that it was started for; others it changes in silence."""
     shows_documents: bool = True
@@ -47,11 +49,11 @@ SEEN = {
     "neovim-0.12": Behaviour(stale="first", stale_says="applied", lines_end=True),
     "emacs-28": Behaviour(
         asks="always", no="error", stale="each", stale_says="error", operations="ignored", only_its_mode=True,
-        shows_documents=False, first_is_prefilled=True, leaves_lying_s=0.02,
+        shows_documents=False, first_is_prefilled=True, leaves_lying_s=0.02, newlines=True,
     ),
     "emacs-30": Behaviour(
         asks="unvisited", no="applied", stale="each", stale_says="error", operations="error", only_its_mode=True,
-        first_is_prefilled=True,
+        first_is_prefilled=True, newlines=True,
     ),
     "helix": Behaviour(stale="each"),
 }  # fmt: skip
@@ -87,6 +89,8 @@ class FakeEditor(RawClient):
         self.before_an_edit = None
         self.hidden = {}
         """Texts of buffers that the server is not told of, by path, unsaved."""
+        self.dos = set()
+        """Documents that are saved with the line ends that they had."""
         self.no_end = set()
         """Documents whose last line had no end when they were opened, where that is no matter of edits."""
         self.asked = []
@@ -119,6 +123,9 @@ class FakeEditor(RawClient):
         text = path.read_bytes().decode() if text is None else text
         if self.seen.lines_end:
             (self.no_end.discard if text.endswith("\n") or not text else self.no_end.add)(path.as_uri())
+        if self.seen.newlines and "\r\n" in text:
+            self.dos.add(path.as_uri())
+            text = text.replace("\r\n", "\n")
         return super().open(path, text or ("\n" if self.seen.lines_end else ""), language)
 
     def replace(self, uri, text):
@@ -225,8 +232,8 @@ class FakeEditor(RawClient):
     def save(self, path):
         """Write a buffer, whether the server knows it or not; Neovim gives the last line an end."""
         known = self.documents.get(path.as_uri())
-        end = "\n" if path.as_uri() in self.no_end else ""
-        path.write_bytes(((known[1] if known else self.hidden.pop(path)) + end).encode())
+        text = (known[1] if known else self.hidden.pop(path)) + ("\n" if path.as_uri() in self.no_end else "")
+        path.write_bytes((text.replace("\n", "\r\n") if path.as_uri() in self.dos else text).encode())
 
 
 def _with_line_ends(text, edits, *, ended):

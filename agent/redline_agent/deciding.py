@@ -18,14 +18,21 @@ def bulk(proposal: Proposal) -> list[str]:
     return [item.id for item in proposal.items if item.state == "pending" and not item.badge]
 
 
-def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None:
-    """Write accepted hunks and operations to the disk, all or nothing; raises WorkspaceError, StaleFile."""
-    ids = _by_an_editor(workspace, proposal, set(ids))
+def accept(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> str:
+    """Write accepted hunks and operations to the disk, all or nothing; raises WorkspaceError, StaleFile.
+
+    Returns where they are when an editor that has one of the files open took them, "" for the disk.
+    """
+    wanted = set(ids)
+    ids = _by_an_editor(workspace, proposal, wanted)
+    if wanted and not ids:
+        return "an editor has one of the files open and took the change: it is there, to be saved"
     with workspace.lease():
         if workspace.decided_elsewhere(proposal):
             for review in proposal.files.values():
                 refresh(workspace, review)
         _accept(workspace, proposal, set(ids))
+    return ""
 
 
 def _by_an_editor(workspace: Workspace, proposal: Proposal, ids: set[str]) -> set[str]:

@@ -120,7 +120,10 @@ def _decide(workspace: Workspace, run: Run, wish: Wish, console: Console) -> dic
         reject(workspace, proposal, [item.id for item in proposal.items])  # a check leaves nothing behind
         return {}
     if wish.accept:
-        accept(workspace, proposal, bulk(proposal))
+        where = accept(workspace, proposal, bulk(proposal))
+        if not wish.as_json:
+            done = sum(item.state == "accepted" for item in proposal.items)
+            console.print(RichText(f"{plural(done, 'change')} accepted{f'; {where}' if where else ''}.", style="green"))
         skipped = [item for item in proposal.items if item.badge and item.state == "pending"]
         if skipped and not wish.as_json:
             console.print(f"[yellow]Left for a single decision (redline review): {', '.join(i.id for i in skipped)}[/]")
@@ -202,7 +205,7 @@ def show_proof(console: Console, proposal: Proposal) -> None:
     good = [item for item in proof if item.ok and item.state == "current"]
     checks = sorted({item.check for item in good})
     if good:
-        files = len({item.path for item in good})
+        files = max(1, len({item.path for item in good if item.path}))
         console.print(RichText(f"Proof: {' and '.join(checks)} fine in {plural(files, 'file')}.", style="green"))
     for item in proof:
         if item not in good:

@@ -290,7 +290,7 @@ With a prefix argument in the background, where it goes on when Emacs is closed.
          (found (cl-find-if (lambda (pair)
                               (let ((start (redline--line (nth 1 pair) :start)))
                                 (<= start line (max start (1- (redline--line (nth 1 pair) :end))))))
-                            (append (redline--pending) (redline--pending redline--conflicts)))))
+                            (append (redline--pending) (redline--pending (cons "undone" redline--conflicts))))))
     (or found (user-error "There is no hunk at point; `redline-next' finds one"))))
 
 (defun redline--decide (command)
@@ -334,7 +334,7 @@ With a prefix argument in the background, where it goes on when Emacs is closed.
   (let (found)
     (maphash (lambda (_ proposal)
                (seq-doseq (item (append (plist-get proposal :hunks) (plist-get proposal :fileOperations) nil))
-                 (when (member (plist-get item :state) (cons "pending" redline--conflicts))
+                 (when (member (plist-get item :state) (append '("pending" "undone") redline--conflicts))
                    (push (list (format "%s %s: %s (%s)" (or (plist-get item :kind) (plist-get item :id))
                                        (redline--name (plist-get item :uri)) (plist-get item :reason)
                                        (or (plist-get item :badge) (plist-get item :state)))

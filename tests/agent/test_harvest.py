@@ -136,3 +136,24 @@ def test_a_document_that_was_never_saved_is_a_file_too(folder):
     lay(folder, {"a.py": "x\n", ".gitignore": "*.log\n"})
     editor = Editor(**{"new.py": "y\n", "a.py": "x\n", "b.log": "z\n"})
     assert Overlay(workspace(folder).resolver, editor).walk() == [".gitignore", "a.py", "new.py"]
+
+
+def test_over_a_copy_a_save_below_takes_none_of_the_agents_edits_back(folder, monkeypatch):
+    lay(folder, {"a.txt": "one  \n", "gone.txt": "x\n", "b.txt": "b\n"})
+    overlay = Overlay(workspace(folder).resolver)
+    overlay.write("a.txt", "two  \n", BY, issue_write("a.txt", "two  \n"))
+
+    def saved():
+        (folder / "a.txt").write_text("one  \n")  # the same text, with another time
+        (folder / "gone.txt").unlink()
+
+    _, shown = run(folder, overlay, "true", meanwhile=saved, then="cat a.txt; ls", found=Found(None))
+    assert shown == "two  \na.txt\nb.txt\n"
+    assert overlay.find("a.txt").file.text == "two  \n"
+
+
+def test_nothing_is_written_beneath_a_file(folder):
+    lay(folder, {"a": "x\n"})
+    overlay = Overlay(workspace(folder).resolver)
+    with pytest.raises(FileRefused, match="a is a file"):
+        overlay.write("a/x.py", "y\n", BY, issue_write("a/x.py", "y\n"))

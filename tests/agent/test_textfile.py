@@ -47,3 +47,17 @@ def test_what_is_not_text_is_refused_with_the_reason(data, says):
 def test_a_character_that_does_not_fit_is_refused():
     with pytest.raises(FileRefused, match="cannot be written"):
         decode(b"# coding: latin-1\n", "a.py").with_text("🙂").encode()
+
+
+@pytest.mark.parametrize(
+    "text", ["price: 5£\n", "# Müller\nx = 1\n", "señor\nniño\n", "café au lait\n", "naïve — “quoted”\n"]
+)
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+def test_a_few_western_letters_are_not_taken_for_anything_else(text, encoding):
+    try:
+        data = text.encode(encoding)
+    except UnicodeEncodeError:
+        return
+    file = decode(data, "x.txt")
+    assert (file.text, file.encode()) == (text, data)
+    assert file.with_text(text + "x\n").encode() == data + b"x\n"

@@ -180,6 +180,38 @@ def test_what_was_accepted_is_taken_back_file_operations_too_and_done_again(edit
         revert(again)
 
 
+@pytest.mark.parametrize("opened", [True, False], ids=["open", "not open"])
+def test_line_ends_are_as_they_were(editor, folder, tmp_path, opened):
+    """Emacs has newlines in its buffer and the file's own on the disk."""
+    (folder / "b.py").write_bytes(b"x = 1\r\ny = 1\r\nz = 1\r\n")
+    _, run = proposed(
+        editor, folder, tmp_path, edit("b.py", "y = 1\n", "y = 2\nyy = 2\n"), call("delete", path="gone.py")
+    )
+    if opened:
+        editor.open(folder / "b.py")
+    editor.do("redline.accept", {"runId": run, "hunks": "all"})
+    ends(editor, run, {"accepted"})
+    editor.save(folder / "b.py")
+    assert (folder / "b.py").read_bytes() == b"x = 1\r\ny = 2\r\nyy = 2\r\nz = 1\r\n"
+    editor.do("redline.revertRun", {"runId": run})
+    ends(editor, run, {"undone"})
+    editor.save(folder / "b.py")
+    assert (folder / "b.py").read_bytes() == b"x = 1\r\ny = 1\r\nz = 1\r\n"
+
+
+def test_a_crlf_file_that_is_open_can_be_deleted_and_moved(editor, folder, tmp_path):
+    for name in ("gone.py", "from.py"):
+        (folder / name).write_bytes(b"x = 1\r\n")
+    _, run = proposed(
+        editor, folder, tmp_path, call("delete", path="gone.py"), call("move", path="from.py", to="to.py")
+    )
+    for name in ("gone.py", "from.py"):
+        editor.open(folder / name)
+    editor.do("redline.accept", {"runId": run, "hunks": "all"})
+    ends(editor, run, {"accepted"})
+    assert (folder / "to.py").read_bytes() == b"x = 1\r\n"
+
+
 ENDS = [  # before, what is edited, and what is saved where the last line's end is a matter of edits
     ("a = 1\n", "a = 1\n", "a = 1\nx = 1\n", "a = 1\nx = 1\n"),
     ("a = 1\nx = 1\n", "x = 1\n", "", "a = 1\n"),

@@ -22,7 +22,7 @@ Script = Generator[Call, ToolResult, str]
 EDITOR_CONTEXT, TASK = "Editor: ", "task"
 """How the context's line about the editor begins, and what labels a run's words (context/gather.py writes both)."""
 
-_VERSIONS = re.compile(r"\n\[versions: [^\n]*\]$")
+_VERSIONS = re.compile(r"\n\[versions: [^\n]*\](?:\nNote: [^\n]*)*$")
 """What tools tell models of files, and no person wants to read."""
 _HIT = re.compile(r"([^:\n]+\.pyi?):\d+: ")
 _NAME = r"`?(?P<{0}>[A-Za-z_][\w.]*)`?"

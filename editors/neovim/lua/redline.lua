@@ -85,10 +85,10 @@ function M.hunks(bufnr, states)
   return found
 end
 
----The hunk at the cursor that can still be decided on, with its run's id; a pending one before a conflicted one.
+---The hunk at the cursor that can still be decided on (or accepted again), with its run's id; a pending one first.
 local function at_cursor()
   local line, below = vim.api.nvim_win_get_cursor(0)[1] - 1, vim.api.nvim_buf_line_count(0) - 1
-  for _, found in ipairs(vim.list_extend(M.hunks(), M.hunks(0, { conflicted = true, stale = true }))) do
+  for _, found in ipairs(vim.list_extend(M.hunks(), M.hunks(0, { conflicted = true, stale = true, undone = true }))) do
     -- what is added behind the last line is at the last line
     local first, last = math.min(found.hunk.range.start.line, below), found.hunk.range['end'].line - 1
     if first <= line and line <= math.max(first, last) then
@@ -195,14 +195,14 @@ function M.list()
   local items = {}
   for _, run in ipairs(order) do
     for _, hunk in ipairs(proposals[run].hunks) do
-      if UNDECIDED[hunk.state] then
+      if UNDECIDED[hunk.state] or hunk.state == 'undone' then
         local at = hunk.range.start.line + 1
         local said = ('%s:%d: %s (%s)'):format(name(hunk.uri), at, hunk.reason, hunk.badge or hunk.state)
         table.insert(items, { said = said, hunk = hunk, at = at })
       end
     end
     for _, op in ipairs(proposals[run].fileOperations) do
-      if UNDECIDED[op.state] then
+      if UNDECIDED[op.state] or op.state == 'undone' then
         local to = op.newUri and ' to ' .. name(op.newUri) or ''
         local said = ('%s %s%s (%s)'):format(op.kind, name(op.uri), to, op.badge or op.state)
         table.insert(items, { said = said, run = run, op = op })
