@@ -10,30 +10,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lsprotocol import types as lsp
-from redline_agent.errors import RedlineError, StaleFile
+from redline_agent.errors import RedlineError
 from redline_agent.text import plural, split_lines
-from redline_agent.workspace.applying import (
-    Write,
-    accepted,
-    is_executable,
-    move_file,
-    set_executable,
-    write_files,
-)
+from redline_agent.workspace.applying import Write
 from redline_agent.workspace.filereview import OPEN, FileReview, Hunk, fits
 from redline_agent.workspace.proposal import FileOperation
-from redline_agent.workspace.textfile import decode, to_line_end
+from redline_agent.workspace.textfile import to_line_end
 
 from redline_server import convert
 from redline_server.client import Client
-from redline_server.documents import Document, Documents
+from redline_server.documents import Documents
+from redline_server.operations import ECHO_S_MAX, POLL_S, FileOperator, write
 from redline_server.review import Entry, Reviews
-
-ECHO_S_MAX = 2.0
-_POLL_S = 0.05
 
 
 @dataclass(slots=True)
@@ -55,6 +46,7 @@ class Acceptor:
         self._documents = documents
         self._reviews = reviews
         self._changed = changed
+        self._files = FileOperator(client, documents, reviews, changed)
         self._one_at_a_time = asyncio.Lock()
 
     async def accept(self, entry: Entry, items: Iterable[Hunk | FileOperation]) -> None:
@@ -67,7 +59,7 @@ class Acceptor:
                 await self._text(entry, hunks)
             for item in items:
                 if isinstance(item, FileOperation) and item.state in OPEN:
-                    await self._operation(entry, item)
+                    await self._files.carry_out(entry, item)
 
     async def revert(self, entry: Entry, path: str, hunks: list[Hunk]) -> None:
         """Take accepted hunks of one file back; those whose text comes back as it was are `undone`."""
@@ -96,18 +88,27 @@ class Acceptor:
                 await self._client.apply(self._workspace_edit([_Sent(review, [], edit)]), "Redline: revert")
             else:
                 try:
-                    _write(entry, {path: Write(before.encode(), before.with_text(after).encode())})
+                    write(entry, {path: Write(before.encode(), before.with_text(after).encode())})
                 except RedlineError as error:
                     self._client.show(f"Redline: {error}", error=True)
                     return
             until = time.monotonic() + ECHO_S_MAX
             while any(hunk.state == "accepted" for hunk in hunks) and time.monotonic() < until:
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(POLL_S)
                 self._reviews.refresh()
             left = [hunk.id for hunk in hunks if hunk.state == "accepted"]
             if left:
                 self._client.show(f"Redline: the editor has not confirmed the revert of {', '.join(left)}.", error=True)
             self._touched(entry)
+
+    async def revert_operation(self, entry: Entry, op: FileOperation) -> None:
+        """Take an accepted file operation back by its opposite, where nothing has changed since."""
+        async with self._one_at_a_time:
+            await self._files.revert(entry, op)
+
+    def look_again(self) -> None:
+        """Say of file operations what has become of them."""
+        self._files.look_again()
 
     # ---- text
 
@@ -168,7 +169,7 @@ class Acceptor:
             while time.monotonic() < until and self._applying(entry, waiting):
                 if answer is not None and not answer.applied and self._untouched(entry, batch):
                     break
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(POLL_S)
                 self._reviews.refresh()
         except BaseException:  # cancelled: the editor may have taken it or not
             for hunk in (each for one in batch for each in one.review.hunks if each.id in one.ids):
@@ -209,7 +210,7 @@ class Acceptor:
                 review = entry.proposal.files[path]
                 writes[path] = Write(review.file.encode(), review.file.with_text(review.result(ids)).encode())
         try:
-            _write(entry, writes)
+            write(entry, writes)
         except RedlineError as error:
             self._client.show(f"Redline: {error}", error=True)
             return
@@ -218,145 +219,9 @@ class Acceptor:
             review.follow(review.sending(by_path[path]))
         self._touched(entry)
 
-    # ---- files
-
-    async def _operation(self, entry: Entry, op: FileOperation) -> None:
-        op.state = "applying"
-        self._touched(entry)
-        try:
-            self._check(entry, op)
-            entry.resolver.place(op.path)
-            if op.new_path:
-                entry.resolver.place(op.new_path)
-            if self._by_editor(op):
-                await self._by_client(entry, op)
-            else:
-                self._operation_on_disk(entry, op)
-                op.state = "accepted"
-        except (RedlineError, OSError) as error:
-            op.state = "pending"
-            self._client.show(f"Redline: {error}", error=True)
-        if op.kind == "rename" and op.state == "accepted":
-            entry.proposal.renamed(op)
-        self._touched(entry)
-
-    def _by_editor(self, op: FileOperation) -> bool:
-        """Whether the editor carries a file operation out."""
-        able = {
-            "create": False,  # until it saves, an editor has the text in a buffer alone, and an empty file on the disk
-            "delete": self._client.able.delete,
-            "rename": self._client.able.rename,
-            "mode": False,
-        }
-        return self._client.able.apply_edit and self._client.able.document_changes and able[op.kind]
-
-    def _check(self, entry: Entry, op: FileOperation) -> None:
-        """Raise StaleFile when a file operation must not be carried out: the user made or changed something there."""
-        here, document = entry.path(op.path), self._documents.at(entry.path(op.path))
-        data = entry.resolver.read_bytes(op.path)
-        new = op.path if op.kind == "create" else op.new_path
-        if new and entry.path(new).exists():
-            raise StaleFile(f"{new} exists by now, so it is not written over.", hint="Move it away, or reject this.")
-        if new and self._documents.at(entry.path(new)):
-            raise StaleFile(
-                f"{new} is open in the editor, though no such file is there.", hint="Close it, and try again."
-            )
-        if op.kind == "create" or (op.file is None and op.kind != "rename"):
-            return
-        if data is None:
-            raise StaleFile(f"{here.name} is gone.")
-        if op.kind == "mode":
-            return
-        same = op.file is not None and data == op.file.encode() and _same(document, op.file.text)
-        if op.kind == "delete" and not same:
-            raise StaleFile(f"{op.path} has changed since, so it is not deleted.", hint="Ask again, or reject this.")
-        unsaved = not _same(document, decode(data, op.path).text)
-        if op.kind == "rename" and unsaved and not self._by_editor(op):
-            raise StaleFile(f"{op.path} has unsaved changes, so it is not renamed.", hint="Save it, and try again.")
-
-    async def revert_operation(self, entry: Entry, op: FileOperation) -> None:
-        """Take an accepted file operation back by its opposite, where nothing has changed since."""
-        async with self._one_at_a_time:
-            match op.kind:
-                case "create":
-                    back = FileOperation(op.id, "delete", op.path, op.reason, op.origin, file=op.file)
-                case "delete":
-                    back = FileOperation(op.id, "create", op.path, op.reason, op.origin, file=op.file)
-                case "rename":
-                    back = FileOperation(op.id, "rename", op.new_path, op.reason, op.origin, new_path=op.path)
-                case "mode":
-                    file = replace(op.file, executable=not op.executable) if op.file else None
-                    back = FileOperation(op.id, "mode", op.path, op.reason, op.origin, file=file)
-            await self._operation(entry, back)
-            if back.state == "accepted":
-                op.state = "undone"
-                self._touched(entry)
-
-    def _operation_on_disk(self, entry: Entry, op: FileOperation) -> None:
-        match op.kind:
-            case "create":
-                _write(entry, {op.path: Write(None, op.file.encode() if op.file else b"", executable=op.executable)})
-            case "delete":
-                _write(entry, {op.path: Write(entry.resolver.read_bytes(op.path), None)})
-            case "rename":
-                move_file(entry.resolver, op.path, op.new_path)
-            case "mode":
-                set_executable(entry.resolver, op.path, op.executable)
-
-    async def _by_client(self, entry: Entry, op: FileOperation) -> None:
-        uri = convert.uri_of(entry.path(op.path))
-        changes: list[lsp.TextDocumentEdit | lsp.CreateFile | lsp.RenameFile | lsp.DeleteFile]
-        match op.kind:
-            case "delete":
-                changes = [lsp.DeleteFile(uri=uri)]
-            case "rename":
-                changes = [lsp.RenameFile(old_uri=uri, new_uri=convert.uri_of(entry.path(op.new_path)))]
-            case "create" | "mode":
-                changes = []  # never comes here
-        answer = await self._client.apply(lsp.WorkspaceEdit(document_changes=changes), f"Redline: {op.told}")
-        refused = answer is not None and not answer.applied
-        until = time.monotonic() + (_POLL_S if refused else ECHO_S_MAX)
-        while not (done := self._operation_done(entry, op)) and time.monotonic() < until:  # noqa: ASYNC110  the disk has no event
-            await asyncio.sleep(_POLL_S)
-        op.state = "accepted" if done else "pending" if refused else "unconfirmed"
-        if refused and not done and answer is not None:
-            reason = answer.failure_reason or "it gave no reason"
-            self._client.show(f"Redline: the editor did not {op.told} ({reason}).", error=True)
-
-    def _operation_done(self, entry: Entry, op: FileOperation) -> bool:
-        here = entry.path(op.path)
-        match op.kind:
-            case "create":
-                wanted = op.file.text if op.file else ""
-                document = self._documents.at(here)
-                if document is not None:
-                    return document.text == wanted
-                return here.is_file() and here.read_bytes() == (op.file.encode() if op.file else b"")
-            case "delete":
-                return not here.exists()
-            case "rename":
-                return not here.exists() and entry.path(op.new_path).exists()
-            case "mode":
-                return is_executable(entry.resolver, op.path) == op.executable
-
-    def look_again(self) -> None:
-        """Say of file operations that were not confirmed whether they have been carried out by now."""
-        for entry in self._reviews.entries.values():
-            for op in entry.proposal.operations:
-                if op.state == "unconfirmed" and self._operation_done(entry, op):
-                    op.state = "accepted"
-                    if op.kind == "rename":
-                        entry.proposal.renamed(op)
-                    self._touched(entry)
-
     def _touched(self, entry: Entry) -> None:
         entry.proposal.revision += 1
         self._changed(entry)
-
-
-def _same(document: Document | None, text: str) -> bool:
-    """Whether an open document has a text; Emacs has other line ends in its buffers than the disk."""
-    return document is None or to_line_end(document.text, "\n") == to_line_end(text, "\n")
 
 
 def _still_open(entry: Entry, path: str, ids: list[str]) -> list[str]:
@@ -388,7 +253,3 @@ def revertable(review: FileReview, hunk: Hunk) -> bool:
         tuple(lines[hunk.start : hunk.start + size]),
         tuple(lines[max(0, hunk.start - size) : hunk.start]),
     )
-
-
-def _write(entry: Entry, writes: dict[str, Write]) -> None:
-    write_files(entry.resolver, writes, accepted(entry.resolver, writes))

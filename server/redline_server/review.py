@@ -78,6 +78,18 @@ class Reviews:
         """Return a folder's proposals."""
         return [entry.proposal for entry in self.entries.values() if entry.root == root]
 
+    def rebase(self, entry: Entry) -> None:
+        """Bring a proposal of before to what its files have become, open or not."""
+        for review in entry.proposal.files.values():
+            document = self._documents.at(entry.path(review.path))
+            try:
+                data = entry.resolver.read_bytes(review.path)
+                text = document.text if document else decode(data, review.path).text if data is not None else None
+            except RedlineError:
+                text = None
+            if text is not None:
+                review.follow(text)
+
     def refresh(self, only: Path | None = None) -> list[Entry]:
         """Bring every file to the text that the editor, or the disk, has now; returns the entries that changed."""
         changed: list[Entry] = []

@@ -98,7 +98,7 @@ class Runs:
         workspace = self.workspace(root)
         for ident, proposal in workspace.every_proposal(run).items():
             if ident not in self._reviews.entries and (run or proposal.open):
-                self._reviews.add(proposal, workspace.resolver)
+                self._reviews.rebase(self._reviews.add(proposal, workspace.resolver))
                 self._reviews.refresh()
                 workspace.settle(proposal)
 

@@ -1,5 +1,6 @@
 """Proposals that outlive their server, and decisions that several processes share."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -86,6 +87,41 @@ def test_it_is_rebased_onto_what_the_files_have_become(folder, left):
         assert by_text["def foo(x):\n"]["state"] == "pending"
         assert by_text["def foo(x):\n"]["range"]["start"]["line"] == 5
         assert by_text["print(foo(1), sys.argv)\n"]["state"] == "conflicted"
+
+
+def test_it_is_rebased_in_files_that_are_not_open_too(folder, left):
+    """What was typed, saved and closed before the restart is no change outside the editor."""
+    (folder / "b.py").write_text("# above\n" + FILES["b.py"])
+    with RawClient(folder) as client:
+        start(client, folder)
+        assert set(client.states(left).values()) == {"pending"}
+        client.do("redline.accept", {"runId": left, "hunks": "all"})
+        assert set(settled(client, left).values()) == {"accepted"}
+        uri = (folder / "b.py").as_uri()
+        assert client.documents[uri][1] == "# above\n" + FILES["b.py"].replace("foo", "bar")
+
+
+def test_what_a_terminal_decided_is_not_decided_again_in_an_editor(folder, left):
+    with RawClient(folder) as client:
+        start(client, folder)
+        asyncio.run(accepted_here(folder, left))
+        assert set(client.states(left).values()) == {"accepted"}
+        reply = client.command("redline.reject", {"runId": left, "hunks": "all"})
+        assert set(client.states(left).values()) == {"accepted"}, reply
+
+
+async def accepted_here(folder, run):
+    """Another process accepts everything, as a terminal does."""
+    done = await asyncio.create_subprocess_exec(
+        sys.executable, "-c",
+        "import sys; from pathlib import Path; from redline_agent.config import journal_path, state_dir;"
+        "from redline_agent.deciding import accept, pending_proposals; from redline_agent.journal import Journal;"
+        "from redline_agent.session import Workspace; root = Path(sys.argv[1]);"
+        "ws = Workspace(root, Journal(journal_path(state_dir(), root)));"
+        "[accept(ws, each, [item.id for item in each.items]) for each in pending_proposals(ws)]",
+        str(folder), env={**os.environ, "REDLINE_STATE_DIR": str(folder.parent / "state"), "REDLINE_CONFIG": ""},
+    )  # fmt: skip
+    assert await done.wait() == 0, run
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")

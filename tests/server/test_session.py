@@ -240,6 +240,35 @@ def test_files_that_are_made_deleted_or_moved_can_be_seen_and_decided_on_by_code
     assert (folder / "to.py").read_text() == "y = 1\n"
 
 
+def test_an_undo_of_a_file_operation_is_noticed_and_it_can_be_accepted_again(client, folder, tmp_path):
+    lay(folder, {"gone.py": "x = 1\n", "old/from.py": "y = 1\n"})
+    calls = [("write", {"path": "new/made.py", "content": "z = 1\n"}), ("delete", {"path": "gone.py"}),
+             ("move", {"path": "old/from.py", "to": "to.py"})]  # fmt: skip
+    script = [{"calls": [{"tool": tool, "args": args}]} for tool, args in calls]
+    script.append({"calls": [{"tool": "finish", "args": {"summary": "done"}}]})
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    client.do("redline.setModel", {"model": f"scripted:{tmp_path / 'script.json'}"})
+    run = client.run("change files", uri=client.open(folder / "a.py"))["runId"]
+
+    def become(state):
+        found = lambda: {o["state"] for o in client.proposal(run)["fileOperations"]}
+        client.wait(lambda: found() == {state}, what=state)
+
+    client.do("redline.accept", {"runId": run, "hunks": "all"})
+    become("accepted")
+    assert (folder / "new/made.py").read_text() == "z = 1\n"
+    assert not (folder / "old").exists()  # a folder that nothing is in any more goes along
+    (folder / "new/made.py").unlink()
+    (folder / "gone.py").write_text("x = 1\n")
+    (folder / "old").mkdir()
+    (folder / "to.py").rename(folder / "old/from.py")
+    become("undone")
+    client.do("redline.accept", {"runId": run, "hunks": ["f1", "f2", "f3"]})
+    become("accepted")
+    assert not (folder / "gone.py").exists()
+    assert (folder / "to.py").exists()
+
+
 def test_a_change_of_mode_is_accepted_and_taken_back_by_redline_itself(client, folder, tmp_path):
     """No editor has an operation for it."""
     script = [

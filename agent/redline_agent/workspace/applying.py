@@ -74,6 +74,9 @@ def write_files(resolver: Resolver, writes: Mapping[str, Write], permit: Permit,
             f"Nothing was changed: {getattr(error, 'filename', None) or path} could not be written ({reason}).",
             hint="Check the permissions and the space on the disk.",
         ) from error
+    for path, write in writes.items():
+        if write.after is None:
+            prune(resolver, path)
 
 
 def _in_order(writes: Mapping[str, Write]) -> list[str]:
@@ -169,6 +172,17 @@ def _umask() -> int:
     return mask
 
 
+def prune(resolver: Resolver, path: str) -> None:
+    """Remove the folders that a file left empty, up to the workspace's own."""
+    place = resolver.place(path).parent
+    while resolver.root in place.parents:
+        try:
+            place.rmdir()
+        except OSError:
+            return
+        place = place.parent
+
+
 def set_executable(resolver: Resolver, path: str, executable: bool) -> None:
     """Make a file a program that the user accepted to be one, or none. Raises Blocked, WorkspaceError."""
     from redline_agent.safety.keeper import permit_to_apply  # as above
@@ -194,6 +208,20 @@ def with_mode(mode: int, executable: bool) -> int:
     """Return mode bits with those who may read a file being able to run it, or nobody."""
     mode = stat.S_IMODE(mode)
     return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
+
+
+def taken_back(kind: str, resolver: Resolver, path: str, to: str, before: bytes, *, executable: bool) -> bool:
+    """Whether the disk is as it was before a file operation that was carried out (`before` is what a deletion took)."""
+    here = resolver.place(path)
+    match kind:
+        case "create":
+            return not here.exists()
+        case "delete":
+            return here.is_file() and resolver.read_bytes(path) == before
+        case "rename":
+            return here.exists() and not resolver.place(to).exists()
+        case _:
+            return is_executable(resolver, path) == (not executable)
 
 
 def is_executable(resolver: Resolver, path: str) -> bool | None:
@@ -222,5 +250,6 @@ def move_file(resolver: Resolver, path: str, to: str) -> None:
             source.rename(target)
         else:
             source.unlink()
+        prune(resolver, path)
     except OSError as error:
         raise WorkspaceError(f"{path} could not be renamed to {to} ({error.strerror or error}).") from error
