@@ -57,7 +57,6 @@ class Abilities:
     apply_edit: bool
     document_changes: bool
     transactional: bool
-    create: bool
     rename: bool
     delete: bool
     progress: bool
@@ -94,7 +93,6 @@ def abilities(params: lsp.InitializeParams) -> Abilities:
         document_changes=bool(edit.document_changes) if quirk.document_changes is None else quirk.document_changes,
         transactional=handling
         in (lsp.FailureHandlingKind.Transactional, lsp.FailureHandlingKind.TextOnlyTransactional),
-        create=lsp.ResourceOperationKind.Create in operations,
         rename=lsp.ResourceOperationKind.Rename in operations,
         delete=lsp.ResourceOperationKind.Delete in operations,
         progress=bool(window.work_done_progress),

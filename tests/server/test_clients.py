@@ -116,10 +116,9 @@ def test_files_are_created_renamed_and_deleted_whatever_it_can(editor, folder, t
     assert text_of(editor, folder / "bare.py") == "z = 2"
     sent = [change for each in editor.edits for change in each.get("documentChanges", []) if "kind" in change]
     assert (sent == []) == (editor.seen.operations != "work")
-    mixed = [
-        each for each in editor.edits if len({change.get("kind") for change in each.get("documentChanges", [])}) > 1
-    ]
-    assert all("create" in str(each) for each in mixed), "operations stand alone, but for a new file and its text"
+    kinds = [{change.get("kind") for change in each.get("documentChanges", [])} for each in editor.edits]
+    assert all(len(each) <= 1 for each in kinds), "file operations are never mixed with edits of text"
+    assert not any("create" in each for each in kinds), "a new file would be in a buffer alone"
 
 
 def test_what_was_accepted_is_taken_back_file_operations_too_and_done_again(editor, folder, tmp_path):

@@ -63,10 +63,10 @@ class Meetings:
         if met == [] or (path, run) in self._told:
             return []
         self._told.add((path, run))
-        first, last = (met[0][0] + 1, max(met[0][0] + 1, met[-1][1])) if met else (0, 0)
-        where = f"lines {first} to {last} of {path}" if met else path
         if not met:
-            return [f"Note: {where} is also changed by {run}, {what}; say so when you finish."]
+            return [f"Note: {path} is also changed by {run}, {what}; say so when you finish."]
+        first = met[0][0] + 1
+        where = f"lines {first} to {max(first, met[-1][1])} of {path}"
         how = (
             "The user can accept one of the two; change no more there than your task needs, and say so when you finish."
         )
