@@ -199,6 +199,10 @@ class RawClient:
                 to = Path(unquote(change["newUri"].removeprefix("file://")))
                 to.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(to)
+                if change["oldUri"] in self.documents:  # what was not saved goes along
+                    _, text = self.documents.pop(change["oldUri"])
+                    self.notify("textDocument/didClose", {"textDocument": {"uri": change["oldUri"]}})
+                    self.open(to, text)
 
     # ---- waiting
 

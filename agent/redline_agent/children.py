@@ -120,7 +120,7 @@ class Means:
             fit=lambda other: self.fit(part, other),
             summariser=lambda main: self.model_for(role("summariser"), main),
             fallback=self._fallback if name == "executor" else lambda: None,
-            news=self.workspace.meetings(self.run.id, self.overlay) if name == "executor" else list,
+            news=self.workspace.meetings(self.run, self.overlay) if name == "executor" else list,
             steering=self.run.steering if name == "executor" else asyncio.Queue(maxsize=1),
         )  # fmt: skip
 

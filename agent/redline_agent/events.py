@@ -19,7 +19,7 @@ OutcomeState = Literal["proposed", "answered", "refused", "failed", "limit", "ca
 class RunStarted(Frozen):
     """The task, as the model is told it; a child has the `parent` run, and a `key` that names it within that.
 
-    A run without a parent has a key when it revises a hunk.
+    A run without a parent has a key when it revises an item of a proposal, and `laid` are the items that it began with.
     """
 
     type: Literal["run_started"] = "run_started"
@@ -33,6 +33,7 @@ class RunStarted(Frozen):
     flags: dict[str, str] = Field(default_factory=dict)
     parent: str = ""
     key: str = ""
+    laid: tuple[str, ...] = ()
 
 
 class TurnStarted(Frozen):

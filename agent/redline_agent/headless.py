@@ -96,6 +96,7 @@ async def run_task(workspace: Workspace, run: Run, pool: Pool, wish: Wish, conso
     decided: dict[str, str] = {}
     problem = ""
     try:
+        workspace.revised(run)
         decided = _decide(workspace, run, wish, console) if run.proposal else {}
     except RedlineError as error:
         code, problem = EXIT_FAILED, str(error)

@@ -283,11 +283,12 @@ class Journal:
                 " FROM event s WHERE s.type = 'run_started' AND json_extract(s.body, '$.parent') IN ('', NULL)"
                 " ORDER BY s.seq DESC"
             ).fetchall()
-        decided: dict[str, set[str]] = {}
+        decided: dict[str, dict[str, str]] = {}
         for run, event in self.of_type("decided"):
             if isinstance(event, HunksDecided) and event.state != "pending":
-                decided.setdefault(run, set()).add(event.state)
-        return [_row(session, run, at, body, end, decided.get(run, set())) for session, run, at, body, end in rows]
+                decided.setdefault(run, {}).update(dict.fromkeys(event.hunks, event.state))
+        return [_row(session, run, at, body, end, {*decided.get(run, {}).values()})
+                for session, run, at, body, end in rows]  # fmt: skip
 
     def close_open_runs(self) -> int:
         """End the runs whose process died without an outcome, as "interrupted"; returns how many."""

@@ -51,21 +51,20 @@ from redline_agent.proof.servers import Servers
 from redline_agent.safety.approvals import Asker, Memory, nobody
 from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.paths import Resolver
-from redline_agent.safety.requests import Access, text_digest
 from redline_agent.safety.rules import Rules, built_in_rules, tightened, with_permissions
 from redline_agent.safety.secrets import Masks
 from redline_agent.stages import Stages, compacted
-from redline_agent.text import one_line, split_lines
+from redline_agent.text import one_line
 from redline_agent.tools.base import Symbols
-from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.lease import lease_of, leased
 from redline_agent.workspace.meeting import Meetings, brought_up_to_date
 from redline_agent.workspace.overlay import Buffers, Overlay
 from redline_agent.workspace.proposal import ACCEPTED, Proposal
-from redline_agent.workspace.revising import Revision, merge
+from redline_agent.workspace.revising import Revision, merge, named
 from redline_agent.workspace.stored import dump
 from redline_agent.workspace.workbench import Workbench
 
+_BECAME = {"revised": "was revised", "withdrawn": "was withdrawn", "same": "stays as it is"}
 RESUMABLE = ("interrupted", "cancelled", "failed", "limit")
 """Ends after which a run can go on: its process died, or it was stopped by somebody or something."""
 
@@ -90,6 +89,8 @@ class Run:
     proposal: Proposal | None = None
     frame: Frame | None = field(default=None, repr=False)
     resumed: bool = False
+    became: str = ""
+    """What a revision came to."""
     revision: Revision | None = field(default=None, repr=False)
     shown: tuple[str, ...] = ()
     steering: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(maxsize=32), repr=False)
@@ -146,11 +147,12 @@ class Workspace:
         """Return what the index knows of definitions, as the overlay has them."""
         return self.index.over(overlay) if self.index else None
 
-    def meetings(self, run: str, overlay: Overlay) -> Callable[[], list[str]]:
-        """Return what tells a run, each thing once, who else changes the same text."""
+    def meetings(self, run: Run, overlay: Overlay) -> Callable[[], list[str]]:
+        """Return what tells a run, each thing once, who else changes the same text; what it revises is its own."""
         known = cache(lambda: [each for each in self.every_proposal().values() if each.open])
         pending = self.pending or (lambda: brought_up_to_date(known(), overlay))
-        return Meetings(run, overlay, self.working, pending).news
+        own = frozenset((run.id, run.revision.proposal.run)) if run.revision else frozenset((run.id,))
+        return Meetings(own, overlay, self.working, pending).news
 
     def new_run(
         self, task: Task, model: Model, config: Config, session: str = "", revision: Revision | None = None
@@ -161,19 +163,26 @@ class Workspace:
         run.revision = revision
         return run
 
-    def revised(self, run: Run, texts: dict[str, str]) -> bool:
-        """Let a revision's hunks take the place of the one that it was about; False when that was decided on since."""
+    def revised(self, run: Run) -> bool:
+        """Let what a revision made take its place in the proposal that it went on from; the texts are those of now.
+
+        False when the item was decided on since: then the run's proposal is one of its own.
+        """
         revision, made = run.revision, run.proposal
         if revision is None or made is None:
             return False
         before = [item.id for item in made.items]
         try:
-            merge(revision, made, texts)
+            outcome = merge(revision, made)
         except ReviewError:
+            run.revision = None
             return False
         kept = revision.proposal
-        self.decided(run.id, run.session, "rejected", before)  # they are the other proposal's from now on
-        self.journal.append(kept.session, kept.run, Proposed(proposal=dump(kept)))
+        run.proposal = None if outcome == "same" else kept
+        self.decided(run.id, run.session, "revised", before)  # they are the other proposal's from now on
+        if outcome != "same":
+            self.journal.append(kept.session, kept.run, Proposed(proposal=dump(kept)))
+        run.became = f"{revision.item} {_BECAME[outcome]}"
         return True
 
     def _tightened(self, config: Config) -> Config:
@@ -200,7 +209,16 @@ class Workspace:
         started = next(e for e in self.journal.of_run(row.run) if isinstance(e, RunStarted))
         config = self._tightened(config)
         task = task_of(started)
-        return Run(row.run, row.session, task, started.model, Meter(config.limits), config, resumed=True)
+        run = Run(row.run, row.session, task, started.model, Meter(config.limits), config, resumed=True)
+        item, of = named(started.key)
+        live = self.pending() if self.pending and of else ()
+        proposal = next((each for each in live if each.run == of), None)
+        if proposal is None and of:
+            proposal = self.every_proposal(of).get(of)
+            brought_up_to_date([proposal] if proposal else [], Overlay(self.resolver, self.buffers), every=True)
+        if proposal is not None:
+            run.revision = Revision(proposal, item, started.instruction, laid=frozenset(started.laid))
+        return run
 
     async def carry_out(
         self, run: Run, model: Model, ask: Asker = nobody, words: Words = nobody_there, pool: Pool | None = None
@@ -303,10 +321,6 @@ class Workspace:
         if self.index is not None:
             await self.index.close()
 
-    def remove_directive(self, task: Task, overlay: Overlay, keeper: Keeper) -> None:
-        """Take the comment that asked for the run out: it goes with the proposal."""
-        _remove_directive(task, overlay, keeper)
-
     def _end(self, run: Run, state: OutcomeState, answer: str, limit: str = "") -> RunEnded:
         run.state, run.answer, run.limit = state, answer, limit
         meter = run.meter
@@ -370,18 +384,3 @@ def own_settings(resolver: Resolver) -> dict[str, Any]:
         return tomllib.loads((resolver.read_bytes(".redline/config.toml") or b"").decode("utf-8"))
     except (RedlineError, ValueError):
         return {}
-
-
-def _remove_directive(task: Task, overlay: Overlay, keeper: Keeper) -> None:
-    """The comment that asked for the run goes with the proposal."""
-    if task.directive_line is None or not task.file:
-        return
-    seen = overlay.find(task.file)
-    lines = split_lines(seen.file.text) if seen else []
-    at = task.directive_line - 1
-    if seen is None or not 0 <= at < len(lines):
-        return
-    reason = f"the directive is done: {one_line(task.instruction, 60)}"
-    text = "".join(lines[:at] + lines[at + 1 :])
-    permit = keeper.permit(Access("write", task.file, content=text_digest(text)))
-    overlay.write(task.file, text, Origin(0, "", "directive", reason), permit)

@@ -44,9 +44,11 @@ from redline_agent.safety.labels import CLEAN, Taint, join
 from redline_agent.text import clip
 from redline_agent.workspace.aftermath import became
 from redline_agent.workspace.kept import Watcher, restore
+from redline_agent.workspace.laying import without_directive
 from redline_agent.workspace.meeting import brought_up_to_date
 from redline_agent.workspace.proposal import ProofItem, Proposal
 from redline_agent.workspace.proposing import propose
+from redline_agent.workspace.revising import named
 from redline_agent.workspace.stored import dump
 
 _VALIDATOR, _PROOF = "the validator", "the proof"
@@ -54,8 +56,6 @@ _MEND = "The proof of your change found what follows. Mend what your change brok
 PROPOSALS_TOLD_MAX = 3
 """Of how many earlier proposals of its session a run is told what became."""
 AFTERMATH_CHARS_MAX = {"standard": 6_000, "small": 1_200}
-REVISES = "revises "
-"""How the key of a run begins whose proposal goes into another one's."""
 MENDS_MAX = 2
 """How often the executor is told what the proof of its change found."""
 
@@ -127,7 +127,7 @@ class Stages:
                 break
             yield frame.keep(Said(text=Text(text=findings, label=frame.made_by(_VALIDATOR))))
             frame.answer, resumed, rounds = "", False, rounds + 1
-        if proposal.items:
+        if proposal.items or run.revision is not None:
             run.proposal = proposal
             proposed = Proposed(proposal=dump(proposal))
             self._record(proposed)
@@ -163,8 +163,10 @@ class Stages:
         means, run = self.means, self.means.run
         can = model.capabilities
         watcher = Watcher(means.overlay)
-        if run.revision is not None:
-            run.revision.lay(means.overlay, means.keeper)
+        revision = run.revision
+        if revision is not None:
+            file, lines = revision.lay(means.overlay, means.keeper)
+            run.task = replace(run.task, file=file, lines=lines)
         known = self._aftermath(AFTERMATH_CHARS_MAX[can.profile])
         task = replace(run.task, history="\n\n".join(filter(None, [run.task.history, known])))
         content = await gather(
@@ -180,9 +182,12 @@ class Stages:
             layers=prompt.layers,
             profile=can.profile,
             flags=dict(means.config.flags),
-            key=f"{REVISES}{run.revision.hunk} of {run.revision.proposal.run}" if run.revision else "",
+            key=revision.key if revision else "",
+            laid=tuple(sorted(revision.laid)) if revision else (),
         )
-        means.workspace.remove_directive(run.task, means.overlay, means.keeper)
+        if run.task.directive_line is not None and run.task.file:
+            line, words = run.task.directive_line - 1, run.task.instruction
+            without_directive(means.overlay, means.keeper, run.task.file, line, words)
         files, seen = watcher.changes(means.workspace.journal.keep_text)
         events: list[Durable] = [started, *([Edited(files=files, seen=seen)] if files else [])]
         self._record(*events)
@@ -192,14 +197,14 @@ class Stages:
         """What became of what this session proposed last, for the agent to go on from."""
         run, journal = self.means.run, self.means.workspace.journal
         past = journal.of_session(run.session)
-        merged = {ident for ident, event in past if isinstance(event, RunStarted) and event.key.startswith(REVISES)}
+        merged = {ident for ident, event in past if isinstance(event, RunStarted) and named(event.key)[0]}
         proposing = [ident for ident, event in past if isinstance(event, Proposed) and ident not in merged]
         said: list[str] = []
         for ident in list(dict.fromkeys(proposing))[-PROPOSALS_TOLD_MAX:]:
             for proposal in self.means.workspace.every_proposal(ident).values():
                 brought_up_to_date([proposal], self.means.overlay, every=True)
                 own = run.revision is not None and run.revision.proposal.run == ident
-                said.append(became(proposal, run.revision.hunk if own and run.revision else ""))
+                said.append(became(proposal, run.revision.item if own and run.revision else ""))
         return clip("\n\n".join(filter(None, said)), chars_max)
 
     def _again(self, own: list[Durable]) -> list[Durable]:

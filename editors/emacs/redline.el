@@ -346,7 +346,7 @@ With a prefix argument in the background, where it goes on when Emacs is closed.
 (defun redline-list ()
   "Choose among all that is not decided on.
 A hunk is gone to.  A file that would be made, deleted or moved
-is accepted or rejected."
+is accepted, rejected, or sent back with a word."
   (interactive)
   (let* ((all (or (redline--undecided) (user-error "Nothing is pending")))
          (chosen (assoc (completing-read "Not decided on: " all nil t) all))
@@ -354,9 +354,12 @@ is accepted or rejected."
     (if (plist-get item :range)
         (progn (find-file (redline--path (plist-get item :uri)))
                (goto-char (redline--position (plist-get (plist-get item :range) :start))))
-      (redline-command (if (equal (completing-read (format "%s: " (car chosen)) '("reject" "accept") nil t) "accept")
-                           "redline.accept" "redline.reject")
-                       (list :runId (plist-get proposal :runId) :hunks (vector (plist-get item :id)))))))
+      (let ((run (plist-get proposal :runId)) (id (plist-get item :id))
+            (answer (completing-read (format "%s: " (car chosen)) '("reject" "accept" "revise") nil t)))
+        (if (equal answer "revise")
+            (redline-command "redline.revise"
+                             (list :runId run :hunk id :text (read-string "What should be different? ")))
+          (redline-command (concat "redline." answer) (list :runId run :hunks (vector id))))))))
 
 (defun redline-diff ()
   "Show the pending proposal as a diff."
@@ -398,6 +401,9 @@ is accepted or rejected."
     (define-key map (kbd "C-c C-r r") #'redline-ask)
     (define-key map (kbd "C-c C-r y") #'redline-accept)
     (define-key map (kbd "C-c C-r n") #'redline-reject)
+    (define-key map (kbd "C-c C-r Y") #'redline-accept-all)
+    (define-key map (kbd "C-c C-r N") #'redline-reject-all)
+    (define-key map (kbd "C-c C-r u") #'redline-revert)
     (define-key map (kbd "C-c C-r v") #'redline-revise)
     (define-key map (kbd "C-c C-r j") #'redline-next)
     (define-key map (kbd "C-c C-r d") #'redline-diff)

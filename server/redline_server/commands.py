@@ -214,13 +214,13 @@ async def _reject(server: RedlineServer, args: DecideArguments) -> dict[str, Any
 
 
 async def _revise(server: RedlineServer, args: ReviseArguments) -> dict[str, str]:
-    """Send a hunk back to the agent with a word; what it makes of it takes the hunk's place."""
+    """Send a hunk or file operation back to the agent with a word; what it makes of it takes its place."""
     entry = server.entry_of(args.runId)
     server.refresh_reviews()
     words = args.text.strip()
     if not words:
         raise UsageError("The word on the hunk is empty.", hint="Say what to change in it.")
-    path = next((hunk.path for hunk in entry.proposal.hunks if hunk.id == args.hunk), "")
+    path = next((item.path for item in entry.proposal.items if item.id == args.hunk), "")
     document = server.documents.at(entry.path(path)) if path else None
     typed = [document.lines[at] for at, said in document.directives() if said == words] if document else []
     revision = Revision(entry.proposal, args.hunk, words, typed[0] if len(typed) == 1 else "")

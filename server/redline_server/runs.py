@@ -112,8 +112,8 @@ class Runs:
 
     def revise(self, entry: Entry, revision: Revision, uri: str) -> Run:
         """Send a hunk back with a word: a run in its session, whose hunks take its place."""
-        review, _ = revision.found
-        task = Task(revision.instruction, file=review.path, lines=revision.lines, history=revision.history)
+        item = revision.found
+        task = Task(revision.text, file=item.path, history=revision.history, about=revision.about)
         session = entry.proposal.session
         workspace = self.workspace(entry.root)
         self.check_free(session)
@@ -175,6 +175,7 @@ class Runs:
     def resume(self, root: Path, session: str) -> Run:
         """Go on with the run of a session that was cut off; raises UsageError when there is none."""
         workspace = self.workspace(root)
+        self.restore(root)  # it may go on from a proposal of before
         row = workspace.cut_off(session)
         self.check_free(row.session)
         run = workspace.resume(row, self.config)
@@ -257,12 +258,11 @@ class Runs:
             self._client.notify("redline/session", {"runId": active.run.id, "event": event.model_dump(mode="json")})
 
     def _take(self, active: Active, proposal: Proposal) -> None:
-        """Take a proposal in: as one of its own, or in the place of the hunk that it revises."""
+        """Take a proposal in: as one of its own, or in the place of what it revises."""
         revision = active.run.revision
         if revision is not None:
             self._reviews.refresh()
-            texts = {path: review.file.text for path, review in revision.proposal.files.items()}
-            if active.workspace.revised(active.run, texts):
+            if active.workspace.revised(active.run):
                 self.on_proposal(revision.proposal.run)
                 return
         self._reviews.add(proposal, active.workspace.resolver)
@@ -390,6 +390,8 @@ class Runs:
 
 
 def _closing(run: Run) -> str:
+    if run.became and run.state in ("proposed", "answered"):
+        return f"Redline: {run.became}. {one_line(run.answer, 200)}"
     if run.state == "proposed" and run.proposal:
         files = {item.path for item in run.proposal.items}
         refused = f" {plural(len(run.refusals), 'call')} refused: {run.refusals[-1]}." if run.refusals else ""

@@ -55,6 +55,8 @@ class Task:
     source: Label = field(default=USER)
     history: str = ""
     """What became of an earlier proposal there: material, not the user's word."""
+    about: str = ""
+    """What the instruction is about, in Redline's own words, where it goes on from something."""
 
 
 def task_of(started: RunStarted) -> Task:
@@ -86,6 +88,8 @@ async def gather(
     """Return the first message's blocks: the instruction first, then the context; secrets masked, nothing hidden."""
     can = capabilities or Capabilities()
     blocks = [Text(text=masks.masked(task.instruction), label=task.source.model_copy(update={"detail": TASK}))]
+    if task.about:
+        blocks.append(Text(text=task.about, label=REDLINE))
     editor: dict[str, object] = {
         name: value
         for name, value in (

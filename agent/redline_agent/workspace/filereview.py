@@ -75,7 +75,12 @@ class FileReview:
 
     def result(self, taken: Iterable[str]) -> str:
         """Text with the hunks of these ids applied to the current text."""
-        return self._composed({hunk.id: hunk.new for hunk in self.hunks if hunk.id in set(taken)})[0]
+        return self.composed(taken)[0]
+
+    def composed(self, taken: Iterable[str]) -> tuple[str, dict[str, tuple[int, int]]]:
+        """The same, with the lines of each hunk in that text."""
+        ids = set(taken)
+        return self._composed({hunk.id: hunk.new for hunk in self.hunks if hunk.id in ids})
 
     def without(self, taken: Iterable[str]) -> str:
         """Text with accepted hunks of these ids taken back."""

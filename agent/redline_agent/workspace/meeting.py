@@ -19,7 +19,8 @@ Spans = list[tuple[int, int]]
 class Meetings:
     """What one run is told of the others: of each of them once a file."""
 
-    run: str
+    own: frozenset[str]
+    """The run, and the one whose proposal it revises."""
     overlay: Overlay
     working: Mapping[str, Overlay]
     """The overlays of the runs that are going on, by run."""
@@ -33,13 +34,13 @@ class Meetings:
             return []
         said: list[str] = []
         for run, other in list(self.working.items()):
-            for path in mine.keys() & other.touched.keys() if run != self.run else ():
+            for path in mine.keys() & other.touched.keys() if run not in self.own else ():
                 theirs = other.touched[path]
                 if theirs.edits:
                     same = _text(theirs) == _text(mine[path])
                     said += self._say(path, run, "which is going on", spans(theirs) if same else None)
         for proposal in self.proposals():
-            if proposal.run != self.run:
+            if proposal.run not in self.own:
                 said += self._of(proposal, mine)
         return said
 

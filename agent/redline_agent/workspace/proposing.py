@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from redline_agent.errors import WorkspaceError
@@ -34,6 +35,9 @@ def propose(
     notes: list[str],
 ) -> Proposal:
     """Build the proposal; hunks are in the order of paths and lines, with ids "h1", "h2", ..."""
+    for path in list(overlay.touched):  # what was typed since the last look is taken in
+        with suppress(WorkspaceError):
+            overlay.find(path)
     ids = itertools.count(1)
     files: dict[str, FileReview] = {}
     operations: list[FileOperation] = []

@@ -180,17 +180,23 @@ end
 
 ---Decide on a file that would be made, deleted or moved.
 local function decide_file(run, op)
-  local choices = { 'Show it', 'Accept', 'Reject' }
+  local choices = { 'Show it', 'Accept', 'Reject', 'Send back with a word' }
   vim.ui.select(choices, { prompt = ('%s %s: %s'):format(op.kind, name(op.uri), op.reason) }, function(choice)
     if choice == 'Accept' or choice == 'Reject' then
       M.command(choice == 'Accept' and 'redline.accept' or 'redline.reject', { runId = run, hunks = { op.id } })
+    elseif choice == choices[4] then
+      vim.ui.input({ prompt = 'What should be different? ' }, function(text)
+        if text and text ~= '' then
+          M.command('redline.revise', { runId = run, hunk = op.id, text = text })
+        end
+      end)
     elseif choice and (op.kind == 'create' or op.kind == 'delete') then
       show_diff(run, op.uri)
     end
   end)
 end
 
----Choose among all that is not decided on: a hunk is gone to, a file is shown, accepted or rejected.
+---Choose among all that is not decided on: a hunk is gone to, a file is shown, accepted, rejected or sent back.
 function M.list()
   local items = {}
   for _, run in ipairs(order) do

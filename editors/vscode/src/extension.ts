@@ -213,12 +213,12 @@ async function decide(command: string, node?: Node): Promise<void> {
   await send(command, { runId: proposal.runId, hunks: [id] });
 }
 
-/** A word on a hunk: the agent makes another one of it. */
+/** A word on a hunk or file operation: the agent makes another one of it. */
 async function revise(node?: Node): Promise<void> {
-  const { proposal, hunk } = chosen(node);
-  const text = await vscode.window.showInputBox({ title: `Redline: what should be different in ${hunk.id}?`, prompt: hunk.reason, ignoreFocusOut: true });
+  const { proposal, item } = node?.operation ? { ...node, item: node.operation } : { ...chosen(node), item: chosen(node).hunk };
+  const text = await vscode.window.showInputBox({ title: `Redline: what should be different in ${item.id}?`, prompt: item.reason, ignoreFocusOut: true });
   if (text?.trim()) {
-    await send("redline.revise", { runId: proposal.runId, hunk: hunk.id, text });
+    await send("redline.revise", { runId: proposal.runId, hunk: item.id, text });
   }
 }
 
