@@ -15,6 +15,28 @@ READ_CHARS_MAX = 40_000
 
 WALK_FILES_MAX = 50_000
 """How many files a walk of the workspace visits at most."""
+NEVER_WALKED = frozenset(
+    {
+        ".git",
+        ".hg",
+        ".svn",
+        ".jj",
+        "node_modules",
+        "__pycache__",
+        ".venv",
+        "venv",
+        ".tox",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".hypothesis",
+        ".nox",
+        ".gradle",
+        ".parcel-cache",
+        ".turbo",
+        ".ruff_cache",
+    }
+)
+"""Folders of no interest: what tools make, and version control's own."""
 
 SEARCH_HITS_MAX = 200
 RESULT_CHARS_MAX = 40_000

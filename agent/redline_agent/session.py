@@ -181,9 +181,13 @@ class Workspace:
         run.proposal = None if outcome == "same" else kept
         self.decided(run.id, run.session, "revised", before)  # they are the other proposal's from now on
         if outcome != "same":
-            self.journal.append(kept.session, kept.run, Proposed(proposal=dump(kept)))
+            self.keep(kept)
         run.became = f"{revision.item} {_BECAME[outcome]}"
         return True
+
+    def keep(self, proposal: Proposal) -> None:
+        """Have the journal hold a proposal as it is now."""
+        self.journal.append(proposal.session, proposal.run, Proposed(proposal=dump(proposal)))
 
     def _tightened(self, config: Config) -> Config:
         config = tighten(config, own_settings(self.resolver))
@@ -307,6 +311,7 @@ class Workspace:
         prover.before = before
         for review in proposal.files.values():
             review.moved_since = False
+        proposal.around_since = False
         try:
             found = await prover.prove()
         finally:

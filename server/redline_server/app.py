@@ -23,7 +23,7 @@ from redline_agent.errors import RedlineError, UsageError
 from redline_agent.models.names import default_model
 from redline_agent.version import VERSION
 
-from redline_server import convert, settings, transport, wiring
+from redline_server import convert, moves, settings, transport, wiring
 from redline_server.accepting import Acceptor
 from redline_server.client import Client, abilities
 from redline_server.deciding import Decider
@@ -99,6 +99,7 @@ class RedlineServer(LanguageServer):
             )
         if self._runs is not None:
             self._runs.config = self.settings.config
+        await self.client.watch()
         if self.places():  # what waits there for a decision is to be seen before a file is opened
             self._warm_soon()
 
@@ -122,6 +123,11 @@ class RedlineServer(LanguageServer):
             self._runs.on_answer = self._answered
         return self._runs
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether anything was asked of the agent yet."""
+        return self._runs is not None
+
     def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run something that nobody waits for; its failure goes to the log and the user."""
         task = asyncio.create_task(work)
@@ -143,6 +149,7 @@ class RedlineServer(LanguageServer):
         if path is None:
             return
         self.documents.open(item.uri, path, item.version, item.text, item.language_id)
+        moves.found_again(self, path, item.text)
         self._follow(path)
         self._warm_soon()
         if self._neighbours is not None:
@@ -170,6 +177,7 @@ class RedlineServer(LanguageServer):
         if document is None:
             logger.warning("A change to a document that was never opened: %s", uri)
             return
+        self.changed_elsewhere(document.path)
         self._follow(document.path)
 
     def closed(self, uri: str) -> None:
@@ -177,6 +185,12 @@ class RedlineServer(LanguageServer):
         document = self.documents.close(uri)
         if document is not None:
             self._follow(document.path)
+
+    def changed_elsewhere(self, path: Path) -> None:
+        """Show which proofs are stale by a change of a file that is not their proposal's."""
+        for entry in self.reviews.elsewhere(path):
+            entry.proposal.revision += 1
+            self.entry_changed(entry)
 
     def _follow(self, path: Path) -> None:
         """Hunks follow at once where there are any; what the editor shows of them follows a little later."""
@@ -213,6 +227,11 @@ class RedlineServer(LanguageServer):
         if self.client.able.lens_refresh:
             self.in_background(self.client.refresh_lenses())
         self.client.notify("redline/proposal", self.proposal_json(entry) if self.client.own else {})
+
+    def clear_published(self, path: Path) -> None:
+        """Take back what is shown of a file, or of the files of a folder, that is gone."""
+        for each in [each for each in self._published if each.is_relative_to(path)]:
+            self._publish(each)
 
     def _publish(self, path: Path) -> None:
         document = self.documents.at(path)

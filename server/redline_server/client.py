@@ -35,6 +35,7 @@ class Quirk:
     request_delay_s: float = 0.0
     lines_with_ends: bool = False
     lines_with_newlines: bool = False
+    watches: bool | None = None
 
 
 QUIRKS: tuple[Quirk, ...] = (
@@ -43,9 +44,10 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("Neovim", document_changes=True, lines_with_ends=True),
     # Emacs 28's eglot gives no name; its reader leaves what comes in one piece with an answer lying.
     # Emacs has newlines in its buffers whatever the disk has, and takes what it is sent as it is.
-    Quirk("", request_delay_s=0.2, lines_with_newlines=True),
+    # It watches each folder of a tree by a handle of its own, and runs out of them.
+    Quirk("", request_delay_s=0.2, lines_with_newlines=True, watches=False),
     Quirk("redline.el", request_delay_s=0.05, lines_with_newlines=True),
-    Quirk("Eglot", lines_with_newlines=True),
+    Quirk("Eglot", lines_with_newlines=True, watches=False),
 )
 
 
@@ -72,6 +74,7 @@ class Abilities:
     request_delay_s: float
     lines_with_ends: bool
     lines_with_newlines: bool
+    watches: bool
 
 
 def abilities(params: lsp.InitializeParams) -> Abilities:
@@ -84,6 +87,7 @@ def abilities(params: lsp.InitializeParams) -> Abilities:
     action = text.code_action or lsp.CodeActionClientCapabilities()
     name = params.client_info.name if params.client_info else ""
     quirk = next((q for q in QUIRKS if q.client == name), Quirk(name))
+    watched = workspace.did_change_watched_files
     operations = edit.resource_operations or []
     handling = edit.failure_handling
     formats = (text.hover.content_format if text.hover else None) or []
@@ -108,6 +112,7 @@ def abilities(params: lsp.InitializeParams) -> Abilities:
         request_delay_s=quirk.request_delay_s,
         lines_with_ends=quirk.lines_with_ends,
         lines_with_newlines=quirk.lines_with_newlines,
+        watches=bool(watched and watched.dynamic_registration) if quirk.watches is None else quirk.watches,
     )
 
 
@@ -118,6 +123,7 @@ class Client:
         self.able = able
         self.own = own
         self._server = server
+        self._watching = False
 
     async def _ask(self, request: Callable[[], Awaitable[T]], limit_s: float, what: str) -> T | None:
         if self.able.request_delay_s:
@@ -205,6 +211,19 @@ class Client:
                 REQUEST_S_MAX,
                 "codeLens/refresh",
             )
+
+    async def watch(self) -> None:
+        """Ask to be told of files that change outside the editor, once."""
+        if not self.able.watches or self._watching:
+            return
+        self._watching = True
+        options = lsp.DidChangeWatchedFilesRegistrationOptions([lsp.FileSystemWatcher(glob_pattern="**/*")])
+        what = lsp.Registration("redline-files", lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES, options)
+        await self._ask(
+            lambda: _answered(self._server.client_register_capability_async(lsp.RegistrationParams([what]))),
+            REQUEST_S_MAX,
+            "client/registerCapability",
+        )
 
     async def configuration(self) -> Any:
         """Return the client's `redline` section, None when there is none."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from redline_agent.errors import RedlineError, ReviewError
+from redline_agent.limits import NEVER_WALKED
 from redline_agent.safety.paths import Resolver
 from redline_agent.workspace.filereview import OPEN, FileReview, Hunk
 from redline_agent.workspace.proposal import FileOperation, Proposal
@@ -99,6 +100,20 @@ class Reviews:
             ]
             if any(moved):
                 entry.proposal.revision += 1
+                changed.append(entry)
+        return changed
+
+    def elsewhere(self, path: Path) -> list[Entry]:
+        """Take in that a file has changed; returns entries whose proof is stale by that, though it is not theirs."""
+        changed: list[Entry] = []
+        for entry in self.entries.values():
+            proposal = entry.proposal
+            if (proposal.around and proposal.around_since) or not path.is_relative_to(entry.root):
+                continue
+            within = path.relative_to(entry.root)
+            name = within.as_posix()
+            own = name in proposal.files or any(name in (op.path, op.new_path) for op in proposal.operations)
+            if not own and NEVER_WALKED.isdisjoint(within.parts) and proposal.changed_around():
                 changed.append(entry)
         return changed
 

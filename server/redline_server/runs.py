@@ -26,7 +26,7 @@ from redline_agent.models.base import Model
 from redline_agent.models.names import default_model
 from redline_agent.models.pool import Pool
 from redline_agent.session import Run, Workspace
-from redline_agent.text import one_line, plural
+from redline_agent.text import one_line
 from redline_agent.workspace.proposal import Proposal
 from redline_agent.workspace.revising import Revision
 
@@ -35,6 +35,7 @@ from redline_server.documents import Documents, FolderBuffers
 from redline_server.following import Following, proposed
 from redline_server.questions import Questions
 from redline_server.review import Entry, Reviews
+from redline_server.telling import closing, described
 
 RUNS_AT_ONCE_MAX = 4
 RUNS_KEPT_MAX = 200
@@ -101,6 +102,13 @@ class Runs:
                 self._reviews.rebase(self._reviews.add(proposal, workspace.resolver))
                 self._reviews.refresh()
                 workspace.settle(proposal)
+
+    def moved(self, old: Path, new: Path) -> None:
+        """Have the runs that are going on know of a file's new name."""
+        for root, workspace in self._workspaces.items():
+            if old.is_relative_to(root) and new.is_relative_to(root):
+                for overlay in workspace.working.values():
+                    overlay.moved_below(old.relative_to(root).as_posix(), new.relative_to(root).as_posix())
 
     def warm(self, roots: list[Path]) -> None:
         """Begin to index the folders, where the model is one that is shown what the index finds."""
@@ -297,7 +305,7 @@ class Runs:
         if active.showing:
             active.showing = False
             self._client.progress(active.token, lsp.WorkDoneProgressEnd(message=run.state))
-        self._client.show(_closing(run), error=run.state in ("failed", "refused", "limit"))
+        self._client.show(closing(run), error=run.state in ("failed", "refused", "limit"))
         if run.state == "answered" and (len(run.answer) > ANSWER_CHARS_MAX or "\n" in run.answer.strip()):
             self.on_answer(run.id, run.answer)
         self._client.notify("redline/status", self.status())
@@ -343,26 +351,7 @@ class Runs:
         if run and background:
             return background
         wanted = [self.get(run)] if run else list(self._active.values())
-        return [*(self._describe(active) for active in wanted), *background]
-
-    def _describe(self, active: Active) -> dict[str, Any]:
-        run = active.run
-        return {
-            "runId": run.id,
-            "sessionId": run.session,
-            "instruction": run.task.instruction,
-            "uri": active.uri or None,
-            "state": run.state,
-            "doing": run.doing,
-            "plan": [step.model_dump() for step in run.plan.steps] if run.plan else None,
-            "answer": run.answer,
-            "outcome": None if run.state in ("running", "waiting") else run.state,
-            "limit": run.limit or None,
-            "refusals": run.refusals,
-            "model": run.model,
-            "usage": {"turns": run.meter.turns, "tokens": run.meter.tokens, "costUsd": run.meter.cost_usd},
-            "pending": [p.as_json() for p in self.questions.pending.values() if p.run == run.id],
-        }
+        return [*(described(active.run, active.uri, self.questions.pending.values()) for active in wanted), *background]
 
     def status(self) -> dict[str, Any]:
         """Return what `redline/status` says."""
@@ -387,14 +376,3 @@ class Runs:
         for workspace in self._workspaces.values():
             await workspace.close()
             workspace.journal.close()
-
-
-def _closing(run: Run) -> str:
-    if run.became and run.state in ("proposed", "answered"):
-        return f"Redline: {run.became}. {one_line(run.answer, 200)}"
-    if run.state == "proposed" and run.proposal:
-        files = {item.path for item in run.proposal.items}
-        refused = f" {plural(len(run.refusals), 'call')} refused: {run.refusals[-1]}." if run.refusals else ""
-        count = f"{plural(len(run.proposal.items), 'change')} in {plural(len(files), 'file')}"
-        return f"Redline: {count} proposed. {one_line(run.answer, 200)}{refused}"
-    return f"Redline ({run.state}): {one_line(run.answer or run.task.instruction, 400)}"

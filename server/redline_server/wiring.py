@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lsprotocol import types as lsp
 
+from redline_server import convert, moves
 from redline_server.features import code_action, code_lens, hover
 
 if TYPE_CHECKING:
@@ -63,10 +64,39 @@ def register(server: RedlineServer) -> None:
     async def _(_params: lsp.DidChangeConfigurationParams) -> None:
         await server.began()
 
+    _register_files(server)
+    _register_review(server)
+    for name in COMMANDS:
+        _register_command(server, name)
+
+
+def _register_files(server: RedlineServer) -> None:
+    """What happens to files outside the server's own doing."""
+    feature = server.feature
+
     @feature(lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES)
-    def _(_params: lsp.DidChangeWatchedFilesParams) -> None:
+    def _(params: lsp.DidChangeWatchedFilesParams) -> None:
+        for change in params.changes:
+            path = convert.path_of(change.uri)
+            if path is not None and server.documents.at(path) is None:
+                server.changed_elsewhere(path)
+                if change.type == lsp.FileChangeType.Created:
+                    moves.appeared(server, path)
         server.refresh_reviews()
 
+    every = lsp.FileOperationFilter(pattern=lsp.FileOperationPattern(glob="**"), scheme="file")
+
+    @feature(lsp.WORKSPACE_DID_RENAME_FILES, lsp.FileOperationRegistrationOptions(filters=[every]))
+    def _(params: lsp.RenameFilesParams) -> None:
+        for each in params.files:
+            old, new = convert.path_of(each.old_uri), convert.path_of(each.new_uri)
+            if old is not None and new is not None:
+                moves.moved(server, old, new)
+
+
+def _register_review(server: RedlineServer) -> None:
+    """What is shown of pending hunks, and offered on them."""
+    feature = server.feature
     kinds = [cast("lsp.CodeActionKind", kind) for kind in code_action.KINDS]
 
     @feature(lsp.TEXT_DOCUMENT_CODE_ACTION, lsp.CodeActionOptions(code_action_kinds=kinds, resolve_provider=False))
@@ -80,9 +110,6 @@ def register(server: RedlineServer) -> None:
     @feature(lsp.TEXT_DOCUMENT_HOVER)
     def _(params: lsp.HoverParams) -> lsp.Hover | None:
         return hover.hover(server, params)
-
-    for name in COMMANDS:
-        _register_command(server, name)
 
 
 def _register_command(server: RedlineServer, name: str) -> None:

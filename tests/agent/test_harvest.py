@@ -1,6 +1,7 @@
 """What a command wrote while the user went on: nothing of the user's is lost, and what cannot be said is told."""
 
 import asyncio
+import os
 import time
 
 import pytest
@@ -157,3 +158,42 @@ def test_nothing_is_written_beneath_a_file(folder):
     overlay = Overlay(workspace(folder).resolver)
     with pytest.raises(FileRefused, match="a is a file"):
         overlay.write("a/x.py", "y\n", BY, issue_write("a/x.py", "y\n"))
+
+
+@pytest.mark.parametrize("found", [None, Found(None)], ids=["sandbox", "copy"])
+def test_a_save_of_another_file_makes_what_came_of_the_command_stale(folder, found):
+    lay(folder, {"in.txt": "1\n", "out.txt": "", "moved.txt": "2\n", "build/x": "", ".gitignore": "build/\n"})
+    overlay = Overlay(workspace(folder).resolver)
+    harvest, _ = run(folder, overlay, "cat in.txt > out.txt; sleep 0.8", found=found)
+    assert (harvest.taken, harvest.below) == (["out.txt"], [])
+
+    def save():
+        (folder / "in.txt").write_text("2\n")
+        (folder / "build/x").write_text("ignored\n")
+
+    harvest, _ = run(folder, overlay, "cat in.txt in.txt > out.txt; sleep 0.8", meanwhile=save, found=found)
+    assert (harvest.taken, harvest.below) == (["out.txt"], ["in.txt"])
+    (review,) = proposed(folder, overlay).files.values()
+    assert "stale: in.txt changed while it ran" in review.hunks[0].reason
+
+
+def test_a_file_that_is_moved_in_with_an_old_date_is_noticed(folder):
+    lay(folder, {"a.txt": "1\n", "b.txt": "2\n"})
+    os.utime(folder / "b.txt", (1_000_000_000, 1_000_000_000))
+    move = lambda: (folder / "b.txt").rename(folder / "a.txt")
+    harvest, _ = run(folder, Overlay(workspace(folder).resolver), "sleep 0.8; echo x >> a.txt", meanwhile=move)
+    assert (harvest.taken, harvest.stale) == ([], ["a.txt"])
+    assert (folder / "a.txt").read_text() == "2\n"
+
+
+def test_a_save_of_what_was_open_changes_nothing_and_typing_does(folder):
+    lay(folder, {"a.txt": "1\n", "b.txt": "1\n"})
+    editor = Editor(**{"a.txt": "typed before\n", "b.txt": "1\n"})
+
+    def meanwhile():
+        (folder / "a.txt").write_text("typed before\n")
+        editor.texts["b.txt"] = "typed\n"
+
+    overlay = Overlay(workspace(folder).resolver, editor)
+    harvest, _ = run(folder, overlay, "sleep 0.8", meanwhile=meanwhile)
+    assert harvest.below == ["b.txt"]

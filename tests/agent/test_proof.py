@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -110,6 +111,16 @@ def test_tests_that_take_too_long_are_timed_out(folder):
     item = suite_of(prove(folder, edit("x + 1"), config=config, files=files)[0])
     assert (item.state, item.ok) == ("timed-out", None)
     assert time.monotonic() - began < 30
+
+
+def test_what_is_saved_while_the_tests_run_makes_what_they_say_stale(folder):
+    slow = "import time\nimport pkg.a\n\n\ndef test_slow():\n    time.sleep(3)\n"
+    files = {**PROJECT, "tests/test_a.py": slow, "tests/test_other.py": ""}
+    lay(folder, files)
+    threading.Timer(2, lambda: (folder / "tests/test_other.py").write_text("")).start()
+    item = suite_of(prove(folder, edit("x + 1"), files=files)[0])
+    assert (item.state, item.ok) == ("stale", True)
+    assert "tests/test_other.py changed meanwhile" in item.detail
 
 
 OTHERS = {

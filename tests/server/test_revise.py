@@ -230,3 +230,41 @@ def test_a_conflicted_hunk_is_sent_back_with_what_the_user_made_of_it(client, fo
     assert "Proposed:\n    return x + 1\n" in told["text"]
     assert "now:\n    return abs(x)\n" in told["text"]
     assert told["label"]["source"] == "workspace"
+
+
+def test_a_change_of_another_file_makes_what_was_checked_of_the_project_stale(folder, tmp_path):
+    """As the tests, which may be of that file; what was checked of the proposal's own files is not concerned."""
+    lay(folder, {"a.py": TEXT, "test_a.py": "1\n", "b.py": "1\n", ".venv/x.py": "1\n"})
+    with RawClient(folder) as client:
+        client.initialize(folder, options={"proof": {"tests": "true", "servers": ["off"]}})
+        client.do("redline.trust", {"uri": folder.as_uri()})
+        other = client.open(folder / "test_a.py")
+        ignored = client.open(folder / ".venv/x.py")
+        uri, run = begun(client, folder, tmp_path)
+
+        def states():
+            return {item["check"]: item["state"] for item in client.proposal(run)["proof"]}
+
+        assert states() == {"parses": "current", "diagnostics": "current", "tests": "current"}
+        client.replace(ignored, "2\n")
+        client.do("redline.accept", {"runId": run, "hunks": [by_text(client, run)["print(foo(2))\n"]["id"]]})
+        client.wait(lambda: states().get("accepted: tests") == "current" or None, what="the proof of the part")
+        assert states()["tests"] == "current"
+        client.replace(other, "2\n")
+        client.wait(lambda: states()["tests"] == "stale" or None, what="the tests to be stale")
+        assert states() == {
+            "parses": "current", "diagnostics": "current", "tests": "stale",
+            "accepted: parses": "current", "accepted: diagnostics": "current", "accepted: tests": "stale",
+        }  # fmt: skip
+
+
+def test_a_file_that_changes_on_the_disk_makes_them_stale_too(folder, tmp_path):
+    lay(folder, {"a.py": TEXT, "test_a.py": "1\n"})
+    with RawClient(folder) as client:
+        client.initialize(folder, options={"proof": {"tests": "true", "servers": ["off"]}})
+        client.do("redline.trust", {"uri": folder.as_uri()})
+        _, run = begun(client, folder, tmp_path)
+        changed = {"uri": (folder / "test_a.py").as_uri(), "type": 2}
+        client.notify("workspace/didChangeWatchedFiles", {"changes": [changed]})
+        stale = lambda: [i for i in client.proposal(run)["proof"] if (i["check"], i["state"]) == ("tests", "stale")]
+        client.wait(stale, what="the tests to be stale")

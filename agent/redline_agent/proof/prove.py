@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redline_agent.proof.checks import linted, parsed
 from redline_agent.proof.diagnostics import Checking
@@ -13,6 +15,7 @@ from redline_agent.safety.keeper import Keeper
 from redline_agent.together import together
 from redline_agent.workspace.overlay import Overlay, Touched
 from redline_agent.workspace.proposal import ProofItem
+from redline_agent.workspace.since import Watch
 from redline_agent.workspace.workbench import Workbench
 
 
@@ -38,7 +41,15 @@ class Prover:
     """The files without the change, where it is in the files already."""
 
     async def prove(self) -> list[ProofItem]:
-        """Check every changed file, and the project with them."""
+        """Check every changed file, and the project with them; what is changed meanwhile makes the latter stale."""
+        watch = Watch.begin(self.overlay, time.time())
+        items = await self._prove()
+        if not any(item.state == "current" and not item.path for item in items):
+            return items
+        below = await asyncio.to_thread(watch.changed)
+        return [_stale(item, below) if below and item.state == "current" and not item.path else item for item in items]
+
+    async def _prove(self) -> list[ProofItem]:
         changed = {path: t for path, t in sorted(self.overlay.touched.items()) if t.text is not None and t.edits}
         gone = [path for path, t in self.overlay.touched.items() if t.text is None and t.base is not None]
         bases = {path: known[1] if (known := self.overlay.base_of(path)) else None for path in changed}
@@ -76,3 +87,7 @@ class Prover:
             return await testing.prove(changed)
         finally:
             await bench.close()
+
+
+def _stale(item: ProofItem, below: Sequence[str]) -> ProofItem:
+    return replace(item, state="stale", detail=f"{item.detail}; {', '.join(below)} changed meanwhile")

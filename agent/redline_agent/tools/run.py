@@ -89,7 +89,11 @@ def _network(bench: Workbench) -> str:
 
 
 def _changed(harvest: Harvest) -> str:
-    lines = f"\nWritten into the proposal: {', '.join(harvest.taken[:40])}" if harvest.taken else ""
+    lines = ""
+    if harvest.below:
+        lines = f"\nStale: {', '.join(map(one_line, harvest.below))} changed while it ran, so what it printed and"
+        lines += " wrote is of the text before. Run it again where that matters."
+    lines += f"\nWritten into the proposal: {', '.join(harvest.taken[:40])}" if harvest.taken else ""
     if len(harvest.taken) > 40:
         lines += f" and {len(harvest.taken) - 40} more"
     for path, why in list(harvest.left.items())[:_LEFT_SHOWN_MAX]:

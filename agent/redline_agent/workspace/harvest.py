@@ -30,12 +30,13 @@ _ENCODED = "it changed the file's encoding, which is not taken over"
 @dataclass(slots=True)
 class Harvest:
     """What came of a command: paths that became edits, and what was left out, each with the reason; of those, which
-    were `stale`.
+    were `stale`. `below` are files that the user changed while it ran: all that came of it is of before that.
     """
 
     taken: list[str] = field(default_factory=list[str])
     left: dict[str, str] = field(default_factory=dict[str, str])
     stale: list[str] = field(default_factory=list[str])
+    below: list[str] = field(default_factory=list[str])
 
 
 @dataclass(slots=True)
@@ -149,6 +150,7 @@ class Harvester:
 
 def _changed_below(place: Path, began_s: float) -> bool:
     try:
-        return os.lstat(place).st_mtime > began_s
+        status = os.lstat(place)
+        return max(status.st_mtime, status.st_ctime) > began_s  # a file that is moved there keeps the first
     except OSError:
         return False

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from redline_agent.errors import FileRefused, RedlineError, StaleFile
-from redline_agent.limits import FILE_BYTES_MAX
+from redline_agent.limits import FILE_BYTES_MAX, NEVER_WALKED
 from redline_agent.safety.paths import Resolver
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.requests import Access, text_digest
 from redline_agent.workspace.hunks import Origin, merged
 from redline_agent.workspace.textfile import TextFile, check_encoding, decode, digest, new_kind
-from redline_agent.workspace.walking import NEVER_WALKED, ignore_files_above, is_ignored, walk_disk
+from redline_agent.workspace.walking import ignore_files_above, is_ignored, walk_disk
 
 
 class Buffers(Protocol):
@@ -267,6 +267,15 @@ class Overlay:
         if first and first != path:
             self.touched[first].moved_to = to
         self._seen[to] = seen.version
+
+    def moved_below(self, old: str, new: str) -> None:
+        """Have edits of a file go along to the name that the user gave it."""
+        touched = self.touched.get(old)
+        if touched is None or touched.base is None or touched.moved_to or touched.moved_from or new in self.touched:
+            return
+        self.touched[new] = self.touched.pop(old)
+        if old in self._seen:
+            self._seen[new] = self._seen.pop(old)
 
     def _touch(self, path: str, seen: Seen | None) -> Touched:
         if path not in self.touched:

@@ -78,6 +78,10 @@ class Proposal:
     proof: list[ProofItem]
     notes: list[str] = field(default_factory=list[str])
     revision: int = 1
+    around: bool = False
+    """Whether another file of the folder has changed since the proof: what was checked of the project is stale."""
+    around_since: bool = False
+    """The same, since what was accepted was proven."""
     tokens: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     """Accepts that a process began and did not end, by item."""
     claimed: set[str] = field(default_factory=set[str], repr=False)
@@ -119,6 +123,32 @@ class Proposal:
                 hunk.path = op.new_path
             self.files[op.new_path] = review
 
+    def moved(self, old: str, new: str) -> bool:
+        """Take over that the user gave a file, or a folder with all in it, another name; False when it is none here."""
+
+        def now(path: str) -> str:
+            return new + path[len(old) :] if path == old or path.startswith(old + "/") else path
+
+        here = {path: now(path) for path in self.files}
+        ops = [op for op in self.operations if (now(op.path), now(op.new_path)) != (op.path, op.new_path)]
+        if not ops and all(path == to or to in self.files for path, to in here.items()):
+            return False
+        for op in ops:
+            if op.kind == "rename" and op.state == "pending" and now(op.path) == op.new_path:
+                op.state = "accepted"  # the user did it
+                self.renamed(op)
+                continue
+            op.path, op.new_path = now(op.path), now(op.new_path)
+        for path in [path for path in self.files if now(path) not in self.files]:
+            review = self.files.pop(path)
+            review.path = now(path)
+            for hunk in review.hunks:
+                hunk.path = review.path
+            self.files[review.path] = review
+        self.proof = [replace(item, path=now(item.path)) for item in self.proof]
+        self.around = self.around_since = True
+        return True
+
     def needs(self, ids: Iterable[str]) -> list[str]:
         """Items that these depend on, over any number of steps, that are neither among them nor accepted."""
         wanted = set(ids)
@@ -143,12 +173,19 @@ class Proposal:
         since = self._with_new_names({review.path for review in self.files.values() if review.moved_since})
 
         def is_stale(item: ProofItem) -> bool:
-            behind = since if item.check.startswith(ACCEPTED) else moved
-            return item.path in behind or (bool(behind) and not item.path)
+            part = item.check.startswith(ACCEPTED)
+            behind, around = (since, self.around_since) if part else (moved, self.around)
+            return item.path in behind or ((around or bool(behind)) and not item.path)
 
         return [
             replace(item, state="stale") if item.state == "current" and is_stale(item) else item for item in self.proof
         ]
+
+    def changed_around(self) -> bool:
+        """Take in that another file of the folder has changed; returns whether that makes anything stale."""
+        before = self.proof_now
+        self.around = self.around_since = True
+        return self.proof_now != before
 
     def _with_new_names(self, paths: set[str]) -> set[str]:
         return paths | {op.new_path for op in self.operations if op.kind == "rename" and op.path in paths}

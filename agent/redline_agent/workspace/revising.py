@@ -151,6 +151,7 @@ def merge(revision: Revision, made: Proposal) -> Outcome:
         if item.id == subject.id and item.id in kept:
             item.state = "pending"
     proposal.proof = [item for item in proposal.proof if item.check.startswith(ACCEPTED)] + made.proof
+    proposal.around = False
     proposal.notes = [*proposal.notes, *(note for note in made.notes if note not in proposal.notes)]
     proposal.revision += 1
     return "revised" if new else "withdrawn"

@@ -8,31 +8,10 @@ from collections.abc import Iterator
 from pathspec import GitIgnoreSpec
 
 from redline_agent.errors import RedlineError
-from redline_agent.limits import WALK_FILES_MAX
+from redline_agent.limits import NEVER_WALKED, WALK_FILES_MAX
 from redline_agent.safety.paths import Resolver
 
 Spec = tuple[str, GitIgnoreSpec]
-NEVER_WALKED = frozenset(
-    {
-        ".git",
-        ".hg",
-        ".svn",
-        ".jj",
-        "node_modules",
-        "__pycache__",
-        ".venv",
-        "venv",
-        ".tox",
-        ".mypy_cache",
-        ".pytest_cache",
-        ".hypothesis",
-        ".nox",
-        ".gradle",
-        ".parcel-cache",
-        ".turbo",
-        ".ruff_cache",
-    }
-)
 
 
 def walk_disk(resolver: Resolver, folder: str) -> Iterator[str]:

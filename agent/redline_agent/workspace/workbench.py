@@ -36,6 +36,7 @@ from redline_agent.workspace.harvest import Harvest, Harvester
 from redline_agent.workspace.hunks import Origin
 from redline_agent.workspace.materialise import DEPTH_MAX, Copy, Signature, Wrote, changes_in_upper
 from redline_agent.workspace.overlay import Overlay
+from redline_agent.workspace.since import Watch
 
 _SIZE_EVERY_S = 1.0
 
@@ -61,6 +62,7 @@ class Workbench:
         self._laid: dict[str, bytes | None] = {}
         self._known: dict[str, Signature] = {}
         self._copy = Copy(overlay.resolver.root, self._scratch.copy)
+        self._watch: Watch | None = None
 
     # ---- before
 
@@ -141,6 +143,7 @@ class Workbench:
         self, command: Command, permit: Permit, *, timeout_s: float, report: Callable[[str], None] = lambda _text: None
     ) -> Ran:
         """Run a permitted command over the overlay as it is now; raises PermitRefused, ToolError."""
+        self._watch = Watch.begin(self._overlay, time.time())
         sight = await asyncio.to_thread(self._prepare, command)
         opened = Opened()
         watch = _Size(self._scratch.root).over
@@ -263,8 +266,12 @@ class Workbench:
             changes = await asyncio.to_thread(self._changes)
         except (RecursionError, OSError) as error:
             raise ToolError(f"What the command wrote could not be looked through: {error}.") from error
+        below = await asyncio.to_thread(self._watch.changed) if self._watch is not None else []
+        if below:
+            origin = replace(origin, reason=f"{origin.reason}; stale: {', '.join(below)} changed while it ran")
         harvester = Harvester(self._overlay, self._keeper, self._scratch.upper, self._laid)
         harvest = harvester.take(changes, origin, began_s)
+        harvest.below = below
         for path in harvest.stale:  # the next command is to see what the overlay has
             self._laid.pop(path, None)
             take_away(self._scratch.upper if self._mounted else self._scratch.copy, path)

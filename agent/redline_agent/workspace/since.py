@@ -1,0 +1,82 @@
+"""Which files of a folder somebody has changed since a moment: what was made of them before is stale from then on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redline_agent.errors import RedlineError
+from redline_agent.workspace.overlay import Overlay
+
+SHOWN_MAX = 5
+FOLDERS_MAX = 20_000
+
+
+def changed_since(root: Path, since_s: float, skip: Callable[[str], bool], most: int = SHOWN_MAX) -> list[str]:
+    """Return files, at most so many, that were written, made or moved to their place after a time (seconds).
+
+    Folders that `skip` names are not looked into. A file that was deleted leaves no trace.
+    """
+    found: list[str] = []
+    queue = [""]
+    seen = 0
+    while queue and len(found) < most and seen < FOLDERS_MAX:
+        here = queue.pop()
+        seen += 1
+        try:
+            with os.scandir(root / here) as entries:
+                for entry in entries:
+                    path = f"{here}/{entry.name}" if here else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        queue += [] if skip(path) else [path]
+                    elif _changed_s(entry) > since_s:
+                        found.append(path)
+        except OSError:
+            continue
+    return found[:most]
+
+
+def _changed_s(entry: os.DirEntry[str]) -> float:
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        return 0.0
+    return max(status.st_mtime, status.st_ctime)  # a file that is moved here keeps the first, not the second
+
+
+@dataclass(slots=True)
+class Watch:
+    """What the user changes below an overlay from now on, on the disk and in the editor; a save is no change of a text
+    that was open.
+    """
+
+    overlay: Overlay
+    began_s: float
+    opened: dict[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def begin(cls, overlay: Overlay, began_s: float) -> Watch:
+        """Watch from a time (seconds) on, which is now."""
+        return cls(overlay, began_s, _opened(overlay))
+
+    def changed(self) -> list[str]:
+        """Return files that were changed since, at most SHOWN_MAX."""
+        now = _opened(self.overlay)
+        typed = [path for path in now if path in self.opened and now[path] != self.opened[path]]
+        saved = changed_since(self.overlay.resolver.root, self.began_s, self.overlay.ignores_folder)
+        found = [*typed, *(path for path in saved if path not in now and not self.overlay.ignores(path))]
+        return sorted(found)[:SHOWN_MAX]
+
+
+def _opened(overlay: Overlay) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for path in overlay.buffers.open_paths():
+        try:
+            found = overlay.buffers.open_text(path)
+        except RedlineError:
+            continue
+        if found is not None:
+            texts[path] = found[0]
+    return texts
