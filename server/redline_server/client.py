@@ -35,7 +35,10 @@ class Quirk:
     request_delay_s: float = 0.0
     lines_with_ends: bool = False
     lines_with_newlines: bool = False
-    watches: bool | None = None
+    watches: bool = False
+    """Whether it is asked to tell of files that change outside. Not by what it announces: clients say that they can be
+    asked, and raise when they are (pytest-lsp), or watch each folder by a handle and run out of them (Emacs).
+    """
 
 
 QUIRKS: tuple[Quirk, ...] = (
@@ -44,10 +47,10 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("Neovim", document_changes=True, lines_with_ends=True),
     # Emacs 28's eglot gives no name; its reader leaves what comes in one piece with an answer lying.
     # Emacs has newlines in its buffers whatever the disk has, and takes what it is sent as it is.
-    # It watches each folder of a tree by a handle of its own, and runs out of them.
-    Quirk("", request_delay_s=0.2, lines_with_newlines=True, watches=False),
+    Quirk("", request_delay_s=0.2, lines_with_newlines=True),
     Quirk("redline.el", request_delay_s=0.05, lines_with_newlines=True),
-    Quirk("Eglot", lines_with_newlines=True, watches=False),
+    Quirk("Eglot", lines_with_newlines=True),
+    Quirk("helix", watches=True),
 )
 
 
@@ -112,7 +115,7 @@ def abilities(params: lsp.InitializeParams) -> Abilities:
         request_delay_s=quirk.request_delay_s,
         lines_with_ends=quirk.lines_with_ends,
         lines_with_newlines=quirk.lines_with_newlines,
-        watches=bool(watched and watched.dynamic_registration) if quirk.watches is None else quirk.watches,
+        watches=quirk.watches and bool(watched and watched.dynamic_registration),
     )
 
 

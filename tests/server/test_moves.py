@@ -136,7 +136,7 @@ def test_a_run_goes_on_with_the_file_under_its_new_name(folder, tmp_path):
 def test_a_client_that_can_is_asked_to_tell_of_files_that_change(folder):
     lay(folder, {"a.py": A})
     watched = {"workspace": {"didChangeWatchedFiles": {"dynamicRegistration": True}}}
-    for name, asked in [("raw", True), ("Eglot", False)]:
+    for name, asked in [("helix", True), ("Eglot", False)]:
         with RawClient(folder) as client:
             client.initialize(folder, capabilities=watched, name=name)
             client.do("redline.proposals")

@@ -129,6 +129,9 @@ class Proposal:
         def now(path: str) -> str:
             return new + path[len(old) :] if path == old or path.startswith(old + "/") else path
 
+        ours = [op for op in self.operations if op.kind == "rename" and op.state not in OPEN]
+        if any((old, new) in ((op.path, op.new_path), (op.new_path, op.path)) for op in ours):
+            return False  # it is this proposal's own move, or that one's end
         here = {path: now(path) for path in self.files}
         ops = [op for op in self.operations if (now(op.path), now(op.new_path)) != (op.path, op.new_path)]
         if not ops and all(path == to or to in self.files for path, to in here.items()):

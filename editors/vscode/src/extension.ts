@@ -83,6 +83,7 @@ async function start(): Promise<void> {
     documentSelector: [{ scheme: "file" }],
     initializationOptions: { redline: { client: true, model: own("model", ""), limits: own("limits", {}), permissions: own("permissions", {}) } },
     outputChannelName: "Redline",
+    synchronize: { fileEvents: vscode.workspace.createFileSystemWatcher("**/*") },
     markdown: { isTrusted: false, supportHtml: false },
   };
   client = new LanguageClient("redline", "Redline", server, options);
