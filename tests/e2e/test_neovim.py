@@ -336,6 +336,19 @@ def test_proposals_are_there_after_a_restart_on_what_the_files_have_become(nvim,
         again.close()
 
 
+def test_what_is_pending_goes_along_with_a_file_that_is_moved(nvim, project):
+    with_plugin(nvim, project)
+    nvim.command("Redline rename foo to bar")
+    until(nvim, "return require('redline').status() == '4 pending'")
+    (project / "a.py").rename(project / "moved.py")  # by :!mv, a file manager or git
+    nvim.command("bwipeout!")
+    nvim.command(f"edit {project}/moved.py")
+    assert until(nvim, f"local f = (function() {SHOWN} end)(); return #f == 2 and f") == ["h1", "h2"]
+    nvim.command("RedlineAccept!")
+    until(nvim, "return require('redline').status() == ''")
+    assert text(nvim) == A_PY.replace("foo", "bar")
+
+
 def test_a_new_file_that_runs_later_is_chosen_from_the_list(nvim, project, scripted_file):
     nvim.command(f"cd {project}")
     with_plugin(nvim, project, scripted_file)

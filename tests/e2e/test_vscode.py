@@ -178,7 +178,7 @@ def test_ask_review_undo_in_vs_code(
             server.terminate()
             server.wait(20)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-2000:]}\nscreenshots: {shots}"
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 15
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 16
     assert (shots / "pending-proposal.png").stat().st_size > 20_000
 
 

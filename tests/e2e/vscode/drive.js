@@ -193,6 +193,30 @@ const MOD = process.platform === "darwin" ? "Meta" : "Control";
     }
     assert(!(await text()).includes("# mine"));
   });
+  await step("what is pending goes along with a file that is renamed", async () => {
+    const rename = async (from, to) => {
+      await page.locator(".explorer-folders-view .monaco-list-row", { hasText: from }).first().click();
+      await page.keyboard.press("F2");
+      const field = page.locator(".explorer-folders-view input").first();
+      await field.waitFor();
+      await field.fill(to);
+      await page.keyboard.press("Enter");
+      await until(to, async () => fs.existsSync(`${WS}/${to}`) && !fs.existsSync(`${WS}/${from}`));
+    };
+    await change();
+    await rename("a.py", "renamed.py");
+    await page.locator(".tab.active", { hasText: "renamed.py" }).first().waitFor();
+    await lens("Accept h1").first().waitFor({ timeout: 15000 });
+    await page.locator(".tree-explorer-viewlet-tree-view .monaco-list-row", { hasText: "renamed.py" }).first().waitFor();
+    await shot("renamed");
+    await lens("Accept h1").first().click();
+    await until("the accept", async () => (await text()).includes("def foo(y):"));
+    await focus();
+    await page.keyboard.press(`${MOD}+z`);
+    await until("the undo", async () => (await text()).includes("def foo(x):"));
+    await rename("renamed.py", "a.py");
+    await page.locator(".tab.active", { hasText: "a.py" }).first().waitFor();
+  });
   await step("a new file that runs later is shown and accepted from the list", async () => {
     await model(FILES);
     await command("Redline: Ask for a Change");
@@ -218,6 +242,7 @@ const MOD = process.platform === "darwin" ? "Meta" : "Control";
     await change();
     await page.waitForTimeout(1000);
     await page.reload({ waitUntil: "domcontentloaded" });
+    await page.locator(".explorer-folders-view .monaco-list-row", { hasText: "a.py" }).first().dblclick({ timeout: 60000 });
     await lens("Accept h1").first().waitFor({ timeout: 90000 });
     await lens("Accept h1").first().click();
     await until("the accept", async () => (await text()).includes("def foo(y):"));
