@@ -290,6 +290,21 @@ class Journal:
         return [_row(session, run, at, body, end, {*decided.get(run, {}).values()})
                 for session, run, at, body, end in rows]  # fmt: skip
 
+    def editing(self) -> dict[str, int]:
+        """Return the runs that are going on in living processes and have edited something, with their last edit."""
+        rows = self.rows(
+            "SELECT e.run, max(e.seq), (SELECT o.owner FROM event o WHERE o.run = e.run ORDER BY o.seq DESC LIMIT 1)"
+            " FROM event e WHERE e.type = 'edited' AND e.run IN (SELECT s.run FROM event s"
+            " WHERE s.type IN ('run_started', 'resumed') AND NOT EXISTS (SELECT 1 FROM event o"
+            " WHERE o.run = s.run AND o.seq > s.seq AND o.type = 'outcome')) GROUP BY e.run"
+        )
+        return {run: int(seq) for run, seq, owner in rows if _alive(int(owner))}
+
+    def newest(self, kinds: Sequence[str]) -> int:
+        """Return the number of the last event of some types, 0 when there is none."""
+        marks = ", ".join("?" * len(kinds))
+        return int(self.rows(f"SELECT coalesce(max(seq), 0) FROM event WHERE type IN ({marks})", kinds)[0][0])  # noqa: S608
+
     def close_open_runs(self) -> int:
         """End the runs whose process died without an outcome, as "interrupted"; returns how many."""
         with self._guarded("repaired"):

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from redline_agent.config import Config, state_dir, tighten
 from redline_agent.context.estimate import PAIRS_MAX, Calibration, Pair, calibrate
 from redline_agent.context.gather import Task, task_of
 from redline_agent.context.index import Index
+from redline_agent.elsewhere import Elsewhere
 from redline_agent.errors import JournalError, LimitReached, RedlineError, ReviewError, UsageError
 from redline_agent.events import (
     Accepting,
@@ -149,10 +149,10 @@ class Workspace:
 
     def meetings(self, run: Run, overlay: Overlay) -> Callable[[], list[str]]:
         """Return what tells a run, each thing once, who else changes the same text; what it revises is its own."""
-        known = cache(lambda: [each for each in self.every_proposal().values() if each.open])
-        pending = self.pending or (lambda: brought_up_to_date(known(), overlay))
+        elsewhere = Elsewhere(self.journal, self.resolver)
+        pending = self.pending or (lambda: brought_up_to_date(elsewhere.pending(self.every_proposal), overlay))
         own = frozenset((run.id, run.revision.proposal.run)) if run.revision else frozenset((run.id,))
-        return Meetings(own, overlay, self.working, pending).news
+        return Meetings(own, overlay, lambda: {**elsewhere.overlays(self.working), **self.working}, pending).news
 
     def new_run(
         self, task: Task, model: Model, config: Config, session: str = "", revision: Revision | None = None

@@ -99,6 +99,7 @@ class Runs:
         workspace = self.workspace(root)
         for ident, proposal in workspace.every_proposal(run).items():
             if ident not in self._reviews.entries and (run or proposal.open):
+                proposal.revision = max(proposal.revision, int(time.time()))  # above all that a process before has told
                 self._reviews.rebase(self._reviews.add(proposal, workspace.resolver))
                 self._reviews.refresh()
                 workspace.settle(proposal)

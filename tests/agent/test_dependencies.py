@@ -78,3 +78,26 @@ def test_other_languages(folder, first, second):
 def test_independent_hunks_need_nothing(folder):
     proposal, found = links(folder, {"a.py": A}, edit("a.py", "# a", "# one"), edit("a.py", "old(1)", "old(2)"))
     assert set(map(frozenset, found.values())) == {frozenset()}
+
+
+def test_names_of_one_letter_and_the_letter_before_a_string(folder):
+    files = {"a.py": "x = 1\n\n\n# a\n# b\n\nprint(x)\n# c\n# d\n\nprint(2)\n"}
+    _, found = links(folder, files, edit("a.py", "x = 1\n", "x = 1\n\n\ndef f(n):\n    return n\n"),
+                     edit("a.py", "print(x)", "print(f(1))"), edit("a.py", "print(2)", 'print(f"{x}")'))  # fmt: skip
+    assert found == {"a.py:def f(n):\n": set(), "a.py:print(f(1))": {"a.py:def f(n):\n"}, 'a.py:print(f"{x}")': set()}
+
+
+def test_what_imports_a_new_package_needs_its_first_file(folder):
+    _, found = links(folder, {"a.py": A}, call("write", path="helpers/__init__.py", content=""),
+                     edit("a.py", "import os", "import os\nimport helpers"))  # fmt: skip
+    assert found["a.py:import helpers"] == {"helpers/__init__.py:create"}
+
+
+def test_what_imports_a_moved_package_needs_the_move(folder):
+    files = {"a.py": "import pkg.one\n", "pkg/one.py": "ONE = 1\n"}
+    proposal, _ = links(folder, files, call("move", path="pkg", to="lib"),
+                        edit("a.py", "pkg.one", "lib.one"))  # fmt: skip
+    (hunk,) = proposal.hunks
+    (move,) = proposal.operations
+    assert proposal.needs([hunk.id]) == [move.id]
+    assert proposal.needs([move.id]) == [hunk.id]

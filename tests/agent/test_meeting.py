@@ -1,9 +1,18 @@
 """Runs over one folder that change the same text are told of each other; the person is told by the proposals."""
 
 import asyncio
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
-from kit import call, carry_out, finish, lay, results, workspace
+from kit import call, carry_out, finish, lay, permit, results, workspace
+from redline_agent.config import Config
+from redline_agent.context.gather import Task
 from redline_agent.models.scripted import ScriptedModel
+from redline_agent.workspace.hunks import Origin
+from redline_agent.workspace.overlay import Overlay
 
 FILES = {"a.py": "".join(f"line{n} = {n}\n" for n in range(20)), "b.py": "x = 1\n"}
 
@@ -88,3 +97,43 @@ def test_two_runs_that_go_on_at_once_are_both_told(folder):
         (note,) = notes(text for _, text in results(events))
         assert note.startswith(f"Note: lines 6 to 6 of a.py are also changed by {other.id}, which is going on.")
     assert ws.working == {}
+
+
+OTHER = """
+import asyncio, json, sys
+from pathlib import Path
+from kit import carry_out, workspace
+from redline_agent.models.scripted import ScriptedModel
+asyncio.run(carry_out(workspace(Path(sys.argv[1])), ScriptedModel(json.loads(sys.argv[2])), "the other one"))
+"""
+
+
+def test_a_run_of_another_process_is_told_of_while_it_goes_on(folder):
+    ws = workspace(lay(folder, FILES))
+    waits = [edit(5, "theirs"), {"error": "overloaded", "retry_after_s": 60}]
+    kit = Path(sys.modules["kit"].__file__).parent
+    other = subprocess.Popen([sys.executable, "-c", OTHER, str(folder), json.dumps(waits)], cwd=kit)
+    try:
+        until = time.monotonic() + 20
+        while not ws.journal.editing():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        (run,) = ws.journal.editing()
+        _, texts = play(ws, edit(12), edit(5, "mine"))
+        (note,) = notes(texts)
+        assert note.startswith(f"Note: lines 6 to 6 of a.py are also changed by {run}, which is going on.")
+    finally:
+        other.kill()
+        other.wait()
+    assert notes(play(ws, edit(5, "mine"))[1])[0].endswith("say so when you finish.")  # the proposal of the run above
+    assert ws.journal.editing() == {}
+
+
+def test_a_proposal_that_comes_meanwhile_is_told(folder):
+    ws, other = workspace(lay(folder, FILES)), workspace(folder)
+    news = ws.meetings(ws.new_run(Task("x"), ScriptedModel([]), Config()), overlay := Overlay(ws.resolver))
+    overlay.write("a.py", FILES["a.py"].replace("line5 = 5", "line5 = 'mine'"), Origin(1, "c", "edit", "x"),
+                  permit("write", "a.py", FILES["a.py"].replace("line5 = 5", "line5 = 'mine'")))  # fmt: skip
+    assert news() == []
+    first, _ = play(other, edit(5))
+    assert [note.split(",")[0] for note in news()] == [f"Note: lines 6 to 6 of a.py are also changed by {first.id}"]

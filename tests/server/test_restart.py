@@ -205,3 +205,20 @@ def test_an_editor_that_waits_too_long_for_another_says_so_and_leaves_it_pending
         assert other.states(left)["h2"] == "pending"
         assert other.states(left)["h1"] == "pending"  # what became of it is not known here before it is decided
         assert (folder / "a.py").read_text() == FILES["a.py"]
+
+
+def test_a_revision_of_before_is_never_that_of_now(folder, left):
+    """What a client remembers of a proposal over a restart is refused, as far as the proposal has moved on."""
+    seen = []
+    for _ in range(2):
+        with RawClient(folder) as client:
+            start(client, folder, ("a.py", None))
+            seen.append(client.proposal(left)["revision"])
+            for revision in seen[:-1]:
+                argument = {"runId": left, "hunks": "all", "revision": revision}
+                assert "moved on" in client.command("redline.accept", argument)["error"]["message"]
+            client.replace(client.open(folder / "b.py"), "# typed\n" + FILES["b.py"])
+            client.wait(lambda before=seen[-1]: client.proposal(left)["revision"] > before or None, what="a revision")
+            seen[-1] = client.proposal(left)["revision"]
+            time.sleep(1)  # a revision begins with the second of the restart
+    assert seen == sorted(set(seen))

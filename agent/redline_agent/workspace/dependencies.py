@@ -13,14 +13,17 @@ from redline_agent.workspace.filereview import Hunk
 from redline_agent.workspace.proposal import FileOperation, Proposal
 
 LINKS_MAX = 50
-_WORD = re.compile(r"[^\W\d]\w+")
+_WORD = re.compile(r"(?<!\w)[^\W\d]\w*(?![\w\"'])")
+"""A name; the letter before a string's quote is none."""
 _DEFINES = re.compile(
     r"^\s*(?:(?:async|export|default|pub|public|private|static|abstract|final)\s+)*"
     r"(?:def|class|func|fn|function|struct|enum|trait|interface|type|const|let|var|val|module)\s+(\w+)"
 )
-_ASSIGNS = re.compile(r"^(\w+)\s*(?::[^=]+)?=(?!=)")
+_ASSIGNS = re.compile(r"^(\w\w+)\s*(?::[^=]+)?=(?!=)")
 _IMPORT = re.compile(r"^\s*(?:import|from|use|using|#include|require)\b|=\s*require\(")
 _FROM = re.compile(r"^\s*from\s+\S+\s+import\s+(.*)$")
+_FOLDERS_OWN = frozenset({"__init__", "index", "mod"})
+"""Files that stand for their folder."""
 _NO_NAMES = frozenset({"import", "from", "use", "using", "include", "require", "const", "let", "var", "as", "type"})
 
 
@@ -75,19 +78,30 @@ def _of_lines(item: Hunk | FileOperation, path: str, old: Iterable[str], new: It
 
 def _of_operation(op: FileOperation) -> _Change:
     lines = op.file.text.splitlines() if op.file else []
-    stem = frozenset({op.path.rsplit("/", 1)[-1].split(".")[0]})
     match op.kind:
         case "create":
             made = _of_lines(op, op.path, (), lines)
-            return _Change(op, op.path, made.defines | stem, frozenset(), made.mentions, frozenset(), frozenset())
+            names = made.defines | {_module(op.path)}
+            return _Change(op, op.path, names, frozenset(), made.mentions, frozenset(), frozenset())
         case "delete":
-            ends = _defs(lines) | stem
+            ends = _defs(lines) | {_module(op.path)}
             return _Change(op, op.path, frozenset(), frozenset(), frozenset(), ends, _words(lines))
         case "rename":
-            new = frozenset({op.new_path.rsplit("/", 1)[-1].split(".")[0]})
-            return _Change(op, op.path, new - stem, frozenset(), frozenset(), stem - new, frozenset())
+            old, new = _parts(op.path), _parts(op.new_path)
+            return _Change(op, op.path, new - old, frozenset(), frozenset(), old - new, frozenset())
         case "mode":
             return _of_lines(op, op.path, (), ())
+
+
+def _module(path: str) -> str:
+    """The name that other files know a file by: its own, or its folder's."""
+    *folders, name = path.split("/")
+    stem = name.split(".")[0]
+    return folders[-1] if stem in _FOLDERS_OWN and folders else stem
+
+
+def _parts(path: str) -> frozenset[str]:
+    return frozenset({*path.split("/")[:-1], _module(path)})
 
 
 def _words(lines: Iterable[str]) -> frozenset[str]:

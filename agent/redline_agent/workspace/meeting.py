@@ -22,7 +22,7 @@ class Meetings:
     own: frozenset[str]
     """The run, and the one whose proposal it revises."""
     overlay: Overlay
-    working: Mapping[str, Overlay]
+    working: Callable[[], Mapping[str, Overlay]]
     """The overlays of the runs that are going on, by run."""
     proposals: Callable[[], Iterable[Proposal]]
     _told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
@@ -33,7 +33,7 @@ class Meetings:
         if not mine:
             return []
         said: list[str] = []
-        for run, other in list(self.working.items()):
+        for run, other in list(self.working().items()):
             for path in mine.keys() & other.touched.keys() if run not in self.own else ():
                 theirs = other.touched[path]
                 if theirs.edits:

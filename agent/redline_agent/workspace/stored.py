@@ -42,6 +42,8 @@ def dump(proposal: Proposal) -> dict[str, Any]:
         ],
         "proof": [item.as_json() for item in proposal.proof],
         "notes": proposal.notes,
+        "revision": proposal.revision,
+        "around": proposal.around,
     }
 
 
@@ -72,7 +74,9 @@ def load(data: dict[str, Any]) -> Proposal:
         for op in data["operations"]
     ]
     proof = [ProofItem(**item) for item in data["proof"]]
-    return Proposal(data["run"], data["session"], data["instruction"], files, operations, proof, data["notes"])
+    loaded = Proposal(data["run"], data["session"], data["instruction"], files, operations, proof, data["notes"])
+    loaded.revision, loaded.around = data.get("revision", 1), data.get("around", False)
+    return loaded
 
 
 def _dump_origin(origin: Origin) -> dict[str, Any]:
