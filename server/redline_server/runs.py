@@ -99,7 +99,8 @@ class Runs:
         workspace = self.workspace(root)
         for ident, proposal in workspace.every_proposal(run).items():
             if ident not in self._reviews.entries and (run or proposal.open):
-                proposal.revision = max(proposal.revision, int(time.time()))  # above all that a process before has told
+                above_all = int(time.time() * 1000)  # that a process before can have told: they grow by each change
+                proposal.revision = max(proposal.revision, above_all)
                 self._reviews.rebase(self._reviews.add(proposal, workspace.resolver))
                 self._reviews.refresh()
                 workspace.settle(proposal)
