@@ -56,6 +56,7 @@ class Definition(Tool[DefinitionInput]):
         lines: list[str] = []
         for each in found[:_SHOWN_MAX]:
             context.note(each["path"])
+            context.named[each["path"]] = None
             lines.append(
                 f"{each['path']}:{each['line']}-{each['end']} {each['kind']} {context.shown(one_line(each['text']))}"
             )

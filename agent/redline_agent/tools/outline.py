@@ -46,6 +46,7 @@ class Outline(Tool[OutlineInput]):
         if not paths:
             raise ToolError(f"Nothing in {folder} is in a language that can be outlined.", hint="Use `read`.")
         lines: list[str] = []
+        context.named |= dict.fromkeys(paths[:_FILES_MAX])
         for path in paths[:_FILES_MAX]:
             found = symbols(context.see(path).file.text, path)
             lines.append(f"{path}:" if found else f"{path}: no symbols")

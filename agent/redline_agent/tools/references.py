@@ -93,6 +93,7 @@ async def by_server(what: Asked, name: str, path: str, line: int | None, context
             seen = context.overlay.find(where)
             texts = split_lines(seen.file.text) if seen else []
             context.note(where)
+            context.named[where] = None
             shown = one_line(texts[number - 1]) if number <= len(texts) else ""
             lines.append(f"{where}:{number}: {context.shown(shown)}")
     if len(places.lines) > len(lines):
