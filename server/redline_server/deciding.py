@@ -79,7 +79,17 @@ class Decider:
         self._server.entry_changed(entry)
 
     async def revert(self, entry: Entry, items: list[Hunk | FileOperation]) -> None:
-        """Take accepted hunks back, the old lines where the new ones are, and file operations by their opposite."""
+        """Take accepted hunks back, the old lines where the new ones are, and file operations by their opposite.
+
+        Raises ReviewError when another process is deciding.
+        """
+        from redline_agent.workspace.lease import lease_of, leased_here
+
+        workspace = self._server.runs.workspace(entry.root)
+        async with self._deciding, leased_here(lease_of(workspace.journal.path)):
+            await self._revert(entry, items)
+
+    async def _revert(self, entry: Entry, items: list[Hunk | FileOperation]) -> None:
         by_path: dict[str, list[Hunk]] = {}
         for item in items:
             if isinstance(item, Hunk):
