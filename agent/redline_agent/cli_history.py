@@ -103,12 +103,18 @@ def _say(text: str) -> None:
 def _resume(args: argparse.Namespace, workspace: Workspace) -> int:
     from rich.console import Console
 
+    from redline_agent import live
     from redline_agent.config import load_config
     from redline_agent.headless import Wish, run_task, run_until_interrupted
     from redline_agent.models.pool import Pool
 
     config = load_config()
     run = workspace.resume(workspace.cut_off(args.session), config)
+    if run.revision is not None and (args.background or live.reached(workspace.journal.path)):
+        raise UsageError(
+            f"It revises {run.revision.item} of {run.revision.proposal.run}, which an editor may hold just now.",
+            hint="Go on with it in the editor (redline.resume), or here without --background when that is closed.",
+        )
     if args.background:
         return cli_jobs.start(workspace, run, config, as_json=args.json)
     wish = Wish(review=args.review, accept=args.accept, as_json=args.json)

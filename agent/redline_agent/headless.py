@@ -302,6 +302,7 @@ def _outcome(run: Run, ended: RunEnded) -> dict[str, Any]:
 def proposal_json(proposal: Proposal) -> dict[str, Any]:
     """Return a proposal with paths, for --json."""
     return {
+        "runId": proposal.run,
         "hunks": [
             {
                 "id": hunk.id,

@@ -115,13 +115,18 @@ def _peer(connection: Any) -> int | None:
 
 
 def others(journal: Path) -> list[Path]:
-    """Return the sockets of other processes over the same journal; those of dead ones are removed."""
+    """Return the sockets of other processes over the same journal; one of a dead process goes when it is asked."""
     if not ABLE:
         return []
     try:
         return [path for path in sorted(meeting_place(journal).glob("*.sock")) if path.stem != str(os.getpid())]
     except OSError:
         return []
+
+
+def reached(journal: Path) -> bool:
+    """Whether another process over the same journal answers."""
+    return any(ask(path, {"do": "job"}, READ_S_MAX) is not None for path in others(journal))
 
 
 async def talk(path: Path, message: dict[str, Any], timeout_s: float = ANSWER_S_MAX) -> dict[str, Any] | None:

@@ -1,6 +1,9 @@
 """What is sent back with a word is seen, revised and proven beside all that belongs to it."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -163,16 +166,20 @@ def test_one_that_was_accepted_meanwhile_leaves_a_proposal_of_its_own(tried):
     assert own["print(foo(2))\n"] == "print(foo(sys.maxsize))\n"
 
 
-def test_one_that_was_cut_off_goes_on_to_the_same_place(tried):
-    before = tried.items()
-    run = tried.send_back(before["VALUE = 2"], edit("new.py", "VALUE = 2", "VALUE = 3"), {**SLOW, "retry_after_s": 60})
+def cut_off(tried, item):
+    """A revision whose server died after its first turn."""
+    run = tried.send_back(item, edit("new.py", "VALUE = 2", "VALUE = 3"), {**SLOW, "retry_after_s": 60})
     client = tried.client
-    client.wait(
-        lambda: client.do("redline.runs", {"runId": run})[0]["usage"]["turns"] >= 1 or None, what="its first turn"
-    )
+    client.wait(lambda: client.do("redline.runs", {"runId": run})[0]["usage"]["turns"] >= 1 or None, what="a turn")
     time.sleep(0.3)
     client.process.kill()
     client.process.wait()
+    return run
+
+
+def test_one_that_was_cut_off_goes_on_to_the_same_place(tried):
+    before = tried.items()
+    run = cut_off(tried, before["VALUE = 2"])
     with RawClient(tried.folder) as again:
         again.initialize(tried.folder)
         again.open(tried.folder / "a.py")
@@ -184,3 +191,21 @@ def test_one_that_was_cut_off_goes_on_to_the_same_place(tried):
         assert after.pop("VALUE = 3") == f"{before.pop('VALUE = 2')}r1"
         assert after == before
         assert [p["runId"] for p in again.do("redline.proposals")] == [tried.run]
+
+
+def test_one_that_was_cut_off_goes_on_in_the_terminal_too(tried):
+    run = cut_off(tried, tried.items()["VALUE = 2"])
+    (tried.tmp_path / "script.json").write_text(json.dumps([finish("as you say")]))
+    env = {**os.environ, "REDLINE_STATE_DIR": str(tried.folder.parent / "state"), "REDLINE_CONFIG": ""}
+    resume = [sys.executable, "-m", "redline_server", "resume", run]
+    with RawClient(tried.folder) as again:  # an editor holds the proposal
+        again.initialize(tried.folder)
+        again.open(tried.folder / "a.py")
+        again.wait(lambda: again.do("redline.proposals"), what="the proposals of before")
+        time.sleep(1)
+        held = subprocess.run(resume, cwd=tried.folder, env=env, capture_output=True, text=True, timeout=60)
+    assert (held.returncode, "which an editor may hold" in held.stderr) == (2, True), held
+    alone = subprocess.run([*resume, "--json"], cwd=tried.folder, env=env, capture_output=True, text=True, timeout=60)
+    outcome = json.loads(alone.stdout.splitlines()[-1])
+    assert (outcome["state"], outcome["proposal"]["runId"]) == ("proposed", tried.run), outcome
+    assert {h["newText"] for h in outcome["proposal"]["hunks"]} >= {"VALUE = 3\n", "import sys\n\n\n"}
