@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from redline_agent import cli_campaign, cli_history, cli_jobs
-from redline_agent.errors import RedlineError, UsageError
+from redline_agent.errors import ConfigError, RedlineError, UsageError
 
 
 def add_commands(commands: Any) -> None:
@@ -244,7 +244,7 @@ def guarded(handler_args: argparse.Namespace) -> int:
     """Carry out a parsed command; an error of ours is one message and an exit code, never a traceback."""
     try:
         return int(handler_args.handler(handler_args))
-    except UsageError as error:
+    except (UsageError, ConfigError) as error:
         sys.stderr.write(f"redline: {error}\n")
         return 2
     except RedlineError as error:

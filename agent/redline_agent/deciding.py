@@ -129,13 +129,23 @@ def reject(workspace: Workspace, proposal: Proposal, ids: Iterable[str]) -> None
 
 
 def pending_proposals(workspace: Workspace) -> list[Proposal]:
-    """Return the journal's open proposals, each file brought to what the disk has now."""
+    """Return the journal's open proposals, each file brought to what the disk has now.
+
+    One that an editor has open stays as it was decided on there: what it accepted may not be saved yet.
+    """
     proposals = workspace.proposals()
+    opened = _open_in_editors(workspace) if proposals else set[str]()
     for proposal in proposals:
         for review in proposal.files.values():
-            refresh(workspace, review)
+            if review.path not in opened:
+                refresh(workspace, review)
         workspace.settle(proposal)
     return [proposal for proposal in proposals if proposal.open]
+
+
+def _open_in_editors(workspace: Workspace) -> set[str]:
+    answers = [live.ask(editor, {"do": "open"}) or {} for editor in live.others(workspace.journal.path)]
+    return {path for answer in answers for path in answer.get("open", ())}
 
 
 def refresh(workspace: Workspace, review: FileReview) -> None:

@@ -17,9 +17,9 @@ from redline_agent.children import nobody_there
 from redline_agent.config import journal_path, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.context.index import ANSWER_S_MAX, Index
-from redline_agent.deciding import accept, bulk, refresh, reject
+from redline_agent.deciding import accept, bulk, reject
 from redline_agent.errors import RedlineError, UsageError
-from redline_agent.events import Event, Retrying, RunEnded, TextDelta, ToolFinished, ToolStarted, Working
+from redline_agent.events import Event, Failed, Retrying, RunEnded, TextDelta, ToolFinished, ToolStarted, Working
 from redline_agent.journal import Journal
 from redline_agent.models.pool import Pool
 from redline_agent.safety.approvals import nobody
@@ -153,6 +153,8 @@ def _shower(console: Console) -> Callable[[Event], None]:
                 )
             case Working() if event.text.startswith("waiting"):
                 console.print(RichText("  … " + escape_hidden(event.text), style="yellow"))
+            case Failed():
+                console.print(RichText(f"  ! {escape_hidden(event.message)}", style="yellow"), soft_wrap=True)
             case Retrying():
                 console.print(
                     RichText(f"  … {event.reason} Trying again in {event.wait_s:.0f} s (Ctrl-C stops).", style="yellow")
@@ -223,8 +225,6 @@ def review_all(workspace: Workspace, proposals: list[Proposal], console: Console
     for number, proposal in enumerate(proposals, 1):
         title = f"{number} of {len(proposals)}: {one_line(proposal.instruction, 60)} ({proposal.run})"
         console.rule(RichText(title), align="left")
-        for review in proposal.files.values():
-            refresh(workspace, review)
         if not any(item.state in OPEN for item in proposal.items):
             console.print(
                 "Its files have changed, and nothing of it fits any more. Drop it with: redline review --drop"
@@ -250,8 +250,14 @@ def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Consol
         needs = proposal.needs([item.id])
         keys = {"a": "accept", "r": "reject", "s": "skip", "A": "accept all", "q": "quit"}
         if needs:
-            console.print(RichText(f"  It needs {', '.join(needs)} to make sense.", style="yellow"))
-            keys = {"a": "accept it alone", "w": "accept it with what it needs", **keys}
+            lost = [
+                f"{each.id} ({each.state})" for each in proposal.items if each.id in needs and each.state not in OPEN
+            ]
+            also = f", of which {', '.join(lost)} cannot be accepted" if lost else ""
+            console.print(RichText(f"  It needs {', '.join(needs)} to make sense{also}.", style="yellow"))
+            keys = {**keys, "a": "accept it alone"}
+        if proposal.together([item.id]):
+            keys = {"a": keys["a"], "w": "accept it with what it needs", **keys}
         answer = ask(console, keys, "s")
         try:
             if answer == "A":

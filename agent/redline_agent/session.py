@@ -127,6 +127,8 @@ class Workspace:
         self.pending: Callable[[], Iterable[Proposal]] | None = None
         """What waits for a decision, where a server keeps that; else it is read from the journal."""
         self.working: dict[str, Overlay] = {}
+        self.problem = ""
+        """What is wrong with the folder's own settings."""
         self._pairs: dict[str, deque[Pair]] = {}
 
     @property
@@ -190,7 +192,8 @@ class Workspace:
         self.journal.append(proposal.session, proposal.run, Proposed(proposal=dump(proposal)))
 
     def _tightened(self, config: Config) -> Config:
-        config = tighten(config, own_settings(self.resolver))
+        given, self.problem = own_settings(self.resolver)
+        config = tighten(config, given)
         self.rules = tightened(with_permissions(built_in_rules(), config.permissions), config.denied)
         return config
 
@@ -383,9 +386,9 @@ class Workspace:
         return decisions.take_over(proposal, decisions.states(self.journal, proposal.run))
 
 
-def own_settings(resolver: Resolver) -> dict[str, Any]:
-    """Return the workspace's own `.redline/config.toml`, {} when it has none that can be read. It may only tighten."""
+def own_settings(resolver: Resolver) -> tuple[dict[str, Any], str]:
+    """Return the workspace's own `.redline/config.toml`, which may only tighten, and why it cannot be read."""
     try:
-        return tomllib.loads((resolver.read_bytes(".redline/config.toml") or b"").decode("utf-8"))
-    except (RedlineError, ValueError):
-        return {}
+        return tomllib.loads((resolver.read_bytes(".redline/config.toml") or b"").decode("utf-8")), ""
+    except (RedlineError, ValueError) as error:
+        return {}, f".redline/config.toml cannot be read, so it tightens nothing: {one_line(str(error), 200)}"

@@ -84,6 +84,8 @@ class Stages:
         means.keeper.taint = frame.taint
         frame.given = join(self._given_by_children() if run.resumed else CLEAN, self._given_by_servers())
         frame.begun = frozenset(event.call.id for event in own if isinstance(event, ToolStarted))
+        if means.workspace.problem:
+            yield frame.keep(Failed(what="settings", message=means.workspace.problem))
         for note in means.outside.notes:
             yield frame.keep(Failed(what="mcp", message=means.workspace.masks.masked(note)))
         async for event in planned(means, frame, worked=any(isinstance(each, ReplyReceived) for each in own)):

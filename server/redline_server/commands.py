@@ -201,6 +201,9 @@ async def _accept(server: RedlineServer, args: DecideArguments) -> dict[str, Any
     needs = entry.proposal.needs(item.id for item in items)
     if needs:
         server.client.show(f"Redline: what you accept needs {', '.join(needs[:5])} too.")
+    left = [f"{item.id} ({item.state})" for item in entry.proposal.items if item.state in ("conflicted", "stale")]
+    if args.hunks == "all" and left:
+        server.client.show(f"Redline: left as they are: {', '.join(left[:5])}.")
     server.decider.accept_soon(entry, items)
     return {"accepting": [item.id for item in items], "skipped": skipped, "needs": needs}
 

@@ -19,7 +19,7 @@ from redline_agent.config import Config, journal_path, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.context.index import Index
 from redline_agent.errors import RedlineError, UsageError
-from redline_agent.events import Event, Proposed, Retrying, ToolFinished, ToolStarted, TurnStarted, Working
+from redline_agent.events import Event, Failed, Proposed, Retrying, ToolFinished, ToolStarted, TurnStarted, Working
 from redline_agent.jobs import orders
 from redline_agent.journal import Journal
 from redline_agent.models.base import Model
@@ -258,6 +258,8 @@ class Runs:
                 self._doing(active, event.summary)
             case Working():
                 self._doing(active, event.text)
+            case Failed():
+                self._client.show(f"Redline: {one_line(event.message, 300)}", error=True)
             case Retrying():
                 self._doing(active, f"{event.reason} Trying again in {event.wait_s:.0f} s")
             case Proposed() if active.run.proposal:

@@ -228,7 +228,8 @@ async def _tour(root: Path, console: Console, *, accept_all: bool, model: str) -
     try:
         for number, (instruction, path) in enumerate(TASKS, 1):
             console.print(Text(f"{number}. You ask, in {path}: {instruction}", style="bold"))
-            await _one(editor, console, instruction, root / path, accept_all=accept_all)
+            if not await _one(editor, console, instruction, root / path, accept_all=accept_all):
+                break
     finally:
         with contextlib.suppress(Exception):
             await editor.stop()
@@ -236,7 +237,8 @@ async def _tour(root: Path, console: Console, *, accept_all: bool, model: str) -
     return 0
 
 
-async def _one(editor: TourEditor, console: Console, instruction: str, path: Path, *, accept_all: bool) -> None:
+async def _one(editor: TourEditor, console: Console, instruction: str, path: Path, *, accept_all: bool) -> bool:
+    """Ask, show and decide; False when the person has seen enough."""
     run = await editor.run(instruction, path)
     proposal = await editor.proposal(run["runId"])
     if proposal is None:
@@ -244,26 +246,37 @@ async def _one(editor: TourEditor, console: Console, instruction: str, path: Pat
     _proof(console, proposal)
     accepted: list[str] = []
     rejected: list[str] = []
-    every = False
+    answer = "A" if accept_all else ""
     for hunk in proposal["hunks"]:
         _show(console, editor.root, hunk)
-        answer = "a" if accept_all or every else _ask(console)
-        every = every or answer == "A"
-        (rejected if answer == "r" else accepted).append(hunk["id"])
+        missing = [each for each in hunk["dependsOn"] if each in rejected]
+        if missing:
+            console.print(Text(f"    It needs {', '.join(missing)}, which you rejected.", style="yellow"))
+        answer = answer if answer in ("A", "q") else _ask(console)
+        if answer in ("a", "A"):
+            accepted.append(hunk["id"])
+        elif answer == "r":
+            rejected.append(hunk["id"])
+        elif answer == "q":
+            break
     states = await editor.decide(run["runId"], accepted, rejected)
     counts = [f"{list(states.values()).count(state)} {state}" for state in dict.fromkeys(states.values())]
     console.print(Text(f"Confirmed by the text that the editor echoed: {', '.join(counts)}.\n", style="bold green"))
+    return answer != "q"
 
 
 def _ask(console: Console) -> str:
     """Ask in the main thread; the event loop has nothing else to do."""
-    return ask(console, {"a": "accept", "A": "accept all", "r": "reject"}, None)
+    return ask(console, {"a": "accept", "A": "accept all", "r": "reject", "s": "skip", "q": "quit"}, None)
 
 
 def _show(console: Console, root: Path, hunk: dict[str, Any]) -> None:
     path = (convert.path_of(hunk["uri"]) or root).relative_to(root)
     line = hunk["range"]["start"]["line"] + 1
-    console.print(Text(f"  {path}:{line}  {escape_hidden(hunk['reason'])}", style="cyan"), soft_wrap=True)
+    needs = f"  (needs {', '.join(hunk['dependsOn'])})" if hunk["dependsOn"] else ""
+    console.print(
+        Text(f"  {hunk['id']}  {path}:{line}  {escape_hidden(hunk['reason'])}{needs}", style="cyan"), soft_wrap=True
+    )
     for sign, style, text in (("-", "red", hunk["oldText"]), ("+", "green", hunk["newText"])):
         for shown in text.splitlines():
             console.print(Text(f"    {sign} {escape_hidden(shown)}", style=style), soft_wrap=True)

@@ -159,19 +159,20 @@ def test_an_empty_answer_to_the_review_changes_nothing(folder):
     assert disk(folder) == FILES
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
-def test_review_in_a_terminal(folder):
+TERMINAL = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+
+
+def in_a_terminal(folder, *args, answers, prompt=b"= quit (s):", seconds=30, **env):
+    """Answer each prompt of a command at a pseudo terminal; returns all that it showed."""
     import pty
 
-    lay(folder, FILES)
-    redline(folder, "run", "rename foo to bar")
     pid, handle = pty.fork()
     if pid == 0:
         os.chdir(folder)
-        os.environ["TERM"] = "dumb"
-        os.execv(sys.executable, [sys.executable, "-m", "redline_server", "review"])
-    answers = [b"a\n", b"r\n", b"s\n"]
-    shown, fresh, until = b"", b"", time.monotonic() + 30
+        os.environ.update({"TERM": "dumb", "COLUMNS": "200", **env})
+        os.execv(sys.executable, [sys.executable, "-m", "redline_server", *args])
+    left = [answer.encode() + b"\n" for answer in answers]
+    shown, fresh, until = b"", b"", time.monotonic() + seconds
     while time.monotonic() < until:
         if not select.select([handle], [], [], 0.1)[0]:
             continue
@@ -180,12 +181,56 @@ def test_review_in_a_terminal(folder):
         except OSError:
             break
         shown, fresh = shown + data, fresh + data
-        if b"= quit (s):" in fresh and answers:
+        if prompt in fresh and left:
             fresh = b""
-            os.write(handle, answers.pop(0))
+            os.write(handle, left.pop(0))
     os.waitpid(pid, 0)
-    assert b"1 accepted, 1 rejected, 1 left." in shown
+    assert not left, shown
+    return shown.decode()
+
+
+@TERMINAL
+def test_review_in_a_terminal(folder):
+    lay(folder, FILES)
+    redline(folder, "run", "rename foo to bar")
+    shown = in_a_terminal(folder, "review", answers=["a", "r", "s"])
+    assert "1 accepted, 1 rejected, 1 left." in shown
     assert disk(folder) == {**FILES, "a.py": FILES["a.py"].replace("foo", "bar")}
+
+
+@TERMINAL
+def test_what_a_hunk_needs_is_not_offered_when_it_was_rejected(folder):
+    lay(folder, FILES)
+    redline(folder, "run", "rename foo to bar")
+    shown = in_a_terminal(folder, "review", answers=["r", "s", "s"])
+    first, second, _ = shown.split("(s):")[:3]
+    assert "w = accept it with what it needs" in first
+    assert "w = accept it" not in second
+    assert "of which h1 (rejected) cannot be accepted" in " ".join(second.split())
+
+
+@TERMINAL
+@pytest.mark.slow
+def test_the_tour_can_be_left(tmp_path):
+    shown = in_a_terminal(tmp_path, "try", answers=["r", "q"], prompt=b"= quit:", seconds=60, TMPDIR=str(tmp_path))
+    assert "It needs h1, which you rejected." in shown
+    assert "1 rejected" in shown
+    assert "What next" in shown
+    assert "modernise syntax" not in shown
+
+
+def test_settings_of_the_folder_that_cannot_be_read_are_told(folder):
+    lay(folder, {**FILES, ".redline/config.toml": "limits = [\n"})
+    done = redline(folder, "run", "rename foo to bar")
+    assert done.returncode == 0
+    assert ".redline/config.toml cannot be read, so it tightens nothing" in done.stdout
+
+
+def test_settings_of_the_users_own_that_cannot_be_read_are_a_usage_error(folder, tmp_path):
+    lay(folder, FILES)
+    (tmp_path / "config.toml").write_text("limits = [\n")
+    done = redline(folder, "run", "rename foo to bar", "--check", REDLINE_CONFIG=str(tmp_path / "config.toml"))
+    assert (done.returncode, "config.toml" in done.stderr) == (2, True)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Proposals that outlive their server, and decisions that several processes share."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -221,3 +222,21 @@ def test_a_revision_of_before_is_never_that_of_now(folder, left):
             client.wait(lambda before=seen[-1]: client.proposal(left)["revision"] > before or None, what="a revision")
             seen[-1] = client.proposal(left)["revision"]
     assert seen == sorted(set(seen))
+
+
+def test_what_an_editor_accepted_and_has_not_saved_is_accepted_in_the_terminal(folder, left):
+    with RawClient(folder) as client:
+        start(client, folder, ("a.py", None))
+        (first, *_) = [hunk["id"] for hunk in client.proposal(left)["hunks"] if hunk["uri"].endswith("a.py")]
+        client.do("redline.accept", {"runId": left, "hunks": [first]})
+        client.wait(lambda: client.states(left)[first] == "accepted" or None, what="the accept")
+        command = [sys.executable, "-m", "redline_server", "review", "--json"]
+        env = {**os.environ, "REDLINE_STATE_DIR": str(folder.parent / "state"), "REDLINE_CONFIG": ""}
+
+        def in_terminal():
+            shown = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+            (proposal,) = json.loads(shown.stdout)
+            return {h["id"]: h["state"] for h in proposal["hunks"]}[first]
+
+        client.wait(lambda: in_terminal() == "accepted" or None, what="the terminal to know")
+        assert "import os" in (folder / "a.py").read_text()

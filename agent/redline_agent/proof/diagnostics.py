@@ -44,13 +44,16 @@ class Checking:
         every = [*changed, *(path for path in gone if path not in changed)]
         wanted = [(known, [path for path in every if path.endswith(known.ends)])
                   for known in found(self.overlay.resolver.root, self.wish)]  # fmt: skip
-        more = await together(*(self._one(known, paths) for known, paths in wanted if paths))
+        wanted = [(known, paths) for known, paths in wanted if paths]
+        if wanted and not self.keeper.standing().trusted:
+            names = ", ".join(known.name for known, _ in wanted)
+            were = f"the language server{'s' if len(wanted) > 1 else ''} {names} {'were' if len(wanted) > 1 else 'was'}"
+            why = f"{were} not asked: the folder is not trusted (`redline trust`)"
+            return [ProofItem("diagnostics", "unavailable", None, why)]
+        more = await together(*(self._one(known, paths) for known, paths in wanted))
         return [item for items in more for item in items]
 
     async def _one(self, known: Known, paths: list[str]) -> list[ProofItem]:
-        if not self.keeper.standing().trusted:
-            why = f"{known.name} was not started: the folder is not trusted (`redline trust`)"
-            return [ProofItem("diagnostics", "unavailable", None, why)]
         try:
             return await self._ask(known, paths)
         except (RedlineError, OSError) as error:

@@ -164,6 +164,12 @@ class Proposal:
                     queue.append(need)
         return [item.id for item in self.items if item.id in seen - wanted]
 
+    def together(self, ids: Iterable[str]) -> list[str]:
+        """What these need, where all of it can still be accepted with them; [] where something of it cannot."""
+        needs = self.needs(ids)
+        by_id = {item.id: item for item in self.items}
+        return needs if all(self.state_of(by_id[need]) in OPEN for need in needs) else []
+
     def proof_of(self, path: str) -> list[ProofItem]:
         """Return the items that speak of one file, or of the whole."""
         names = {"", path, *(op.new_path for op in self.operations if op.kind == "rename" and op.path == path)}

@@ -22,7 +22,9 @@ end
 ---@return vim.lsp.Client?
 local function client()
   local found = vim.lsp.get_clients({ name = NAME, bufnr = 0 })[1] or vim.lsp.get_clients({ name = NAME })[1]
-  if not found then
+  if not found and vim.api.nvim_buf_get_name(0) == '' then
+    notify('open a file first: the server starts with it', vim.log.levels.WARN)
+  elseif not found then
     notify('the server is not running; see :checkhealth vim.lsp', vim.log.levels.ERROR)
   end
   return found

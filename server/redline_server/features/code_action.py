@@ -93,7 +93,7 @@ def _on_hunks(server: RedlineServer, path: Path, span: lsp.Range) -> Iterator[ls
             yield _action(
                 f"Redline: accept {hunk.id} ({one_line(hunk.reason, 40)})", ACCEPT, "redline.accept", argument
             )
-            needs = place.entry.proposal.needs([hunk.id])
+            needs = place.entry.proposal.together([hunk.id])
             if needs:
                 title = f"Redline: accept together: {one_line(', '.join([hunk.id, *needs]), 60)}"
                 together = {"runId": run, "hunks": [hunk.id, *needs]}
