@@ -77,6 +77,8 @@ class Runs:
         self._reviews = reviews
         self._workspaces: dict[Path, Workspace] = {}
         self._active: dict[str, Active] = {}
+        self._restored: dict[Path, int] = {}
+        """The last proposal in each folder's journal that was looked at."""
         self.pool = Pool(config.compatible)
         self.following = Following(
             client, self.questions, self._ended_elsewhere, lambda root: self.workspace(root).journal.path
@@ -97,6 +99,11 @@ class Runs:
     def restore(self, root: Path, run: str = "") -> None:
         """Take in proposals that an earlier process, or another one, made: those that are open, or one run's."""
         workspace = self.workspace(root)
+        if not run:
+            newest = workspace.journal.newest(("proposed",))
+            if self._restored.get(root) == newest:
+                return
+            self._restored[root] = newest
         for ident, proposal in workspace.every_proposal(run).items():
             if ident not in self._reviews.entries and (run or proposal.open):
                 above_all = int(time.time() * 1000)  # that a process before can have told: they grow by each change
