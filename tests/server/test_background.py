@@ -90,7 +90,8 @@ def test_a_run_goes_on_when_its_editor_has_gone_and_its_proposal_is_rebased(plac
         (proposal,) = client.wait(lambda: client.do("redline.proposals"), what="the proposal")
         assert proposal["runId"] == asked["runId"]
         assert [(h["state"], h["range"]["start"]["line"]) for h in proposal["hunks"]] == [("pending", 5)]
-        assert any("(background, proposed): 1 change in 1 file" in each for each in shown(client)), shown(client)
+        told = "(background, proposed): 1 change in 1 file"
+        client.wait(lambda: any(told in each for each in shown(client)) or None, what="the word")
         assert run_of(client, asked["runId"], "proposed")["answer"] == "It is done."
     until("its end", lambda: jobs(place) == [])
     assert (place / "a.py").read_text() == "# a new first line\n" + FILES["a.py"]
