@@ -29,6 +29,7 @@ def proposals(journal: Journal, run: str = "", *, alive: bool = False) -> dict[s
     What was being accepted when its process died is `unconfirmed`; `applying` where somebody (`alive`) is accepting.
     """
     found: dict[str, Proposal] = {}
+    known = journal.newest(_EVENTS)  # what comes while this reads is seen once more, which changes nothing
     for ident, event, _ in journal.with_owner(_EVENTS, run):
         match event:
             case Proposed() if event.proposal:
@@ -41,15 +42,18 @@ def proposals(journal: Journal, run: str = "", *, alive: bool = False) -> dict[s
                 apply(found[ident], event)
             case _:
                 pass
+    for proposal in found.values():
+        proposal.known = known
     return found
 
 
-def states(journal: Journal, run: str) -> dict[str, str]:
-    """Return the last decision on each item of a run that another process made."""
+def states(journal: Journal, proposal: Proposal) -> dict[str, str]:
+    """Return the last decision on each item that another process made since what the proposal knows of."""
     found: dict[str, str] = {}
-    for _, event, owner in journal.with_owner(("decided",), run):
+    for seq, event, owner in journal.since(proposal.run, "decided", proposal.known):
         if isinstance(event, HunksDecided) and owner != os.getpid():
             found |= dict.fromkeys(event.hunks, event.state)
+        proposal.known = seq
     return found
 
 

@@ -262,6 +262,13 @@ class Journal:
         except ValidationError as error:
             raise JournalError(f"The journal {self.path} has an event that cannot be read: {error}.") from error
 
+    def since(self, run: str, kind: str, seq: int) -> list[tuple[int, Durable, int]]:
+        """Return a run's events of one type after a number, oldest first, each with its number and its process."""
+        rows = self.rows(
+            "SELECT seq, body, owner FROM event WHERE run = ? AND type = ? AND seq > ? ORDER BY seq", (run, kind, seq)
+        )
+        return [(int(at), durable_adapter.validate_json(body), int(owner)) for at, body, owner in rows]
+
     def of_type(self, kind: str) -> list[tuple[str, Durable]]:
         """Every event of one type, oldest first, each with its run's id."""
         return self._events("type = ?", kind)

@@ -9,13 +9,11 @@ import asyncio
 import logging
 import os
 import secrets
-import tomllib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from redline_agent import decisions
 from redline_agent.children import Means, People, Words, nobody_there
@@ -60,7 +58,8 @@ from redline_agent.workspace.lease import lease_of, leased
 from redline_agent.workspace.meeting import Meetings, brought_up_to_date
 from redline_agent.workspace.overlay import Buffers, Overlay
 from redline_agent.workspace.proposal import ACCEPTED, Proposal
-from redline_agent.workspace.revising import Revision, merge, named
+from redline_agent.workspace.revising import Revision, apart, merge, named
+from redline_agent.workspace.settings import own_settings
 from redline_agent.workspace.stored import dump
 from redline_agent.workspace.workbench import Workbench
 
@@ -177,7 +176,10 @@ class Workspace:
         try:
             outcome = merge(revision, made)
         except ReviewError:
+            apart(revision, made)
             run.revision = None
+            run.proposal = made if made.items else None
+            self.keep(made)
             return False
         kept = revision.proposal
         run.proposal = None if outcome == "same" else kept
@@ -188,7 +190,8 @@ class Workspace:
         return True
 
     def keep(self, proposal: Proposal) -> None:
-        """Have the journal hold a proposal as it is now."""
+        """Have the journal hold a proposal as it is now, with what others have decided on it."""
+        self.decided_elsewhere(proposal)
         self.journal.append(proposal.session, proposal.run, Proposed(proposal=dump(proposal)))
 
     def _tightened(self, config: Config) -> Config:
@@ -207,6 +210,10 @@ class Workspace:
         if found is None or found.session != next(row.session for row in rows if row.session == found.session):
             raise UsageError("No run here was cut off.", hint="`redline sessions` lists the runs.")
         return found
+
+    def revises(self, run: str) -> str:
+        """Return the run whose proposal a run revises, "" for none."""
+        return next((named(e.key)[1] for e in self.journal.of_run(run) if isinstance(e, RunStarted)), "")
 
     def resume(self, row: RunRow, config: Config) -> Run:
         """Return a run that was cut off, to go on with; nothing that it was answered is asked for again."""
@@ -383,12 +390,4 @@ class Workspace:
 
     def decided_elsewhere(self, proposal: Proposal) -> list[str]:
         """Take over what another process decided on a proposal's open items since; returns their ids."""
-        return decisions.take_over(proposal, decisions.states(self.journal, proposal.run))
-
-
-def own_settings(resolver: Resolver) -> tuple[dict[str, Any], str]:
-    """Return the workspace's own `.redline/config.toml`, which may only tighten, and why it cannot be read."""
-    try:
-        return tomllib.loads((resolver.read_bytes(".redline/config.toml") or b"").decode("utf-8")), ""
-    except (RedlineError, ValueError) as error:
-        return {}, f".redline/config.toml cannot be read, so it tightens nothing: {one_line(str(error), 200)}"
+        return decisions.take_over(proposal, decisions.states(self.journal, proposal))

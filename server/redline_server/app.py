@@ -120,6 +120,7 @@ class RedlineServer(LanguageServer):
 
             self._runs = Runs(self.client, self.documents, self.reviews, self.settings.config)
             self._runs.on_proposal = self._proposed
+            self._runs.restorer.on_changed = self.entry_changed
             self._runs.on_answer = self._answered
         return self._runs
 

@@ -41,11 +41,18 @@ def _keep(server: RedlineServer, entry: Entry, old: Path) -> None:
 
 
 def found_again(server: RedlineServer, path: Path, text: str) -> None:
-    """Look whether a file that has appeared is one of a proposal's that is gone, by its text."""
+    """Look whether a file that has appeared is one of a proposal's that is gone, by its text.
+
+    One that was at its place already when the proposal was made is another one.
+    """
+    try:
+        came_s = path.stat().st_ctime
+    except OSError:
+        return
     gone = {
         entry.path(review.path)
         for entry in server.reviews.entries.values()
-        if path.is_relative_to(entry.root)
+        if path.is_relative_to(entry.root) and came_s >= entry.proposal.made_s
         for review in entry.proposal.files.values()
         if review.file.text == text and text and entry.path(review.path) != path
         and server.documents.at(entry.path(review.path)) is None and not entry.path(review.path).exists()

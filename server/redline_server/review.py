@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from redline_agent.errors import RedlineError, ReviewError
-from redline_agent.limits import NEVER_WALKED
 from redline_agent.safety.paths import Resolver
 from redline_agent.workspace.filereview import OPEN, FileReview, Hunk
 from redline_agent.workspace.proposal import FileOperation, Proposal
@@ -113,7 +112,7 @@ class Reviews:
             within = path.relative_to(entry.root)
             name = within.as_posix()
             own = name in proposal.files or any(name in (op.path, op.new_path) for op in proposal.operations)
-            if not own and NEVER_WALKED.isdisjoint(within.parts) and proposal.changed_around():
+            if not own and not _ignored(entry, name) and proposal.changed_around():
                 changed.append(entry)
         return changed
 
@@ -238,6 +237,12 @@ def _check_state(state: str, ident: str, *, to_accept: bool) -> None:
     if state not in allowed or (not to_accept and state == "applying"):
         verb = "accepted" if to_accept else "rejected"
         raise ReviewError(f"{ident} cannot be {verb}: {_WHY.get(state, state)}.")
+
+
+def _ignored(entry: Entry, name: str) -> bool:
+    from redline_agent.workspace.overlay import Overlay  # the rules of .gitignore, which nothing else here needs
+
+    return Overlay(entry.resolver).ignores(name)
 
 
 def _signature(path: Path) -> tuple[int, int] | None:

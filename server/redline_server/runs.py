@@ -34,6 +34,7 @@ from redline_server.client import Client
 from redline_server.documents import Documents, FolderBuffers
 from redline_server.following import Following, proposed
 from redline_server.questions import Questions
+from redline_server.restoring import Restorer
 from redline_server.review import Entry, Reviews
 from redline_server.telling import closing, described
 
@@ -77,8 +78,7 @@ class Runs:
         self._reviews = reviews
         self._workspaces: dict[Path, Workspace] = {}
         self._active: dict[str, Active] = {}
-        self._restored: dict[Path, int] = {}
-        """The last proposal in each folder's journal that was looked at."""
+        self.restorer = Restorer(reviews)
         self.pool = Pool(config.compatible)
         self.following = Following(
             client, self.questions, self._ended_elsewhere, lambda root: self.workspace(root).journal.path
@@ -98,19 +98,7 @@ class Runs:
 
     def restore(self, root: Path, run: str = "") -> None:
         """Take in proposals that an earlier process, or another one, made: those that are open, or one run's."""
-        workspace = self.workspace(root)
-        if not run:
-            newest = workspace.journal.newest(("proposed",))
-            if self._restored.get(root) == newest:
-                return
-            self._restored[root] = newest
-        for ident, proposal in workspace.every_proposal(run).items():
-            if ident not in self._reviews.entries and (run or proposal.open):
-                above_all = int(time.time() * 1000)  # that a process before can have told: they grow by each change
-                proposal.revision = max(proposal.revision, above_all)
-                self._reviews.rebase(self._reviews.add(proposal, workspace.resolver))
-                self._reviews.refresh()
-                workspace.settle(proposal)
+        self.restorer.restore(self.workspace(root), root, run)
 
     def moved(self, old: Path, new: Path) -> None:
         """Have the runs that are going on know of a file's new name."""
@@ -192,8 +180,9 @@ class Runs:
     def resume(self, root: Path, session: str) -> Run:
         """Go on with the run of a session that was cut off; raises UsageError when there is none."""
         workspace = self.workspace(root)
-        self.restore(root)  # it may go on from a proposal of before
         row = workspace.cut_off(session)
+        if (revised := workspace.revises(row.run)) and revised not in self._reviews.entries:
+            self.restore(root, revised)  # it goes on from a proposal of before
         self.check_free(row.session)
         run = workspace.resume(row, self.config)
         return self._go(run, Active(run, workspace, ""), self.pool.get(run.model))
@@ -283,6 +272,8 @@ class Runs:
             self._reviews.refresh()
             if active.workspace.revised(active.run):
                 self.on_proposal(revision.proposal.run)
+                return
+            if active.run.proposal is None:  # nothing is left of it
                 return
         self._reviews.add(proposal, active.workspace.resolver)
         self.on_proposal(active.run.id)

@@ -127,6 +127,19 @@ def merged(base: str, ours: str, theirs: str) -> str | None:
     return None if glued else "".join(lines)
 
 
+def with_part(base: str, texts: Iterable[str], now: str) -> str:
+    """Return the base with those changes of `now` that one of the texts makes too, line for line."""
+    old = split_lines(base)
+    known = {(c.start, c.end, c.new) for text in texts for c in changes(old, split_lines(text))}
+    out: list[str] = []
+    at = 0
+    for change in changes(old, split_lines(now)):
+        if (change.start, change.end, change.new) in known:
+            out += [*old[at : change.start], *change.new]
+            at = change.end
+    return "".join([*out, *old[at:]])
+
+
 class Blame:
     """Which operations made each line of a text, followed through its edits.
 

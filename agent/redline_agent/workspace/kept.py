@@ -41,6 +41,7 @@ class Watcher:
             for path, touched in self._overlay.touched.items()
             if (known := self._known.get(path)) != _state(touched)
         )
+        files += tuple({"path": path, "gone": True} for path in self._known.keys() - self._overlay.touched.keys())
         now = self._overlay.versions_seen()
         seen = {path: now.get(path, "") for path in now.keys() | self._seen.keys()
                 if now.get(path) != self._seen.get(path)}  # fmt: skip
@@ -100,6 +101,9 @@ def restore(
 
     for files, seen in deltas:
         for entry in files:
+            if entry.get("gone"):  # the user gave the file another name
+                overlay.touched.pop(entry["path"], None)
+                continue
             encoding, bom, *executable = entry["kind"]
             kind = TextFile("", encoding, base64.b64decode(bom), bool(executable))
             touched = overlay.touched.get(entry["path"])

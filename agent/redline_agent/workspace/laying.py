@@ -6,8 +6,10 @@ Everything is written by the run's own permits, as its own edits are.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from redline_agent.errors import RedlineError
 from redline_agent.safety.keeper import Keeper
 from redline_agent.safety.requests import Access, text_digest
 from redline_agent.text import one_line, split_lines
@@ -35,28 +37,36 @@ class Laying:
     """Where each hunk that was laid is then."""
 
     def all(self, last: str = "") -> None:
-        """Lay everything; one hunk's change can be the `last` edit of its file."""
+        """Lay everything; one hunk's change can be the `last` edit of its file. What cannot be laid is left out."""
         for op in self._operations("create"):
-            if op.file is not None and not self.overlay.exists(op.path):
-                self._write(op.path, op.file.text, op.origin, op.file)
-                self.laid.add(op.id)
+            with suppress(RedlineError):
+                self._create(op)
         for review in self.proposal.files.values():
-            self._hunks(review, last)
-        for op in self._operations("rename"):
-            if self.overlay.exists(op.path) and not self.overlay.exists(op.new_path):
-                both = self.keeper.permit(Access("move", op.path)), self.keeper.permit(Access("move", op.new_path))
-                self.overlay.move(op.path, op.new_path, op.origin, *both)
-                self.laid.add(op.id)
-        for op in self._operations("mode"):
-            seen = self.overlay.find(op.path)
-            if seen is not None:
-                permit = self.keeper.permit(Access("write", op.path, content=text_digest(seen.file.text)))
-                self.overlay.set_executable(op.path, op.executable, op.origin, permit)
-                self.laid.add(op.id)
-        for op in self._operations("delete"):
-            if self.overlay.exists(op.path):
-                self.overlay.delete(op.path, op.origin, self.keeper.permit(Access("delete", op.path)))
-                self.laid.add(op.id)
+            with suppress(RedlineError):
+                self._hunks(review, last)
+        for kind in ("rename", "mode", "delete"):
+            for op in self._operations(kind):
+                with suppress(RedlineError):
+                    self._operation(op)
+
+    def _create(self, op: FileOperation) -> None:
+        if op.file is not None and not self.overlay.exists(op.path):
+            self._write(op.path, op.file.text, op.origin, op.file)
+            self.laid.add(op.id)
+
+    def _operation(self, op: FileOperation) -> None:
+        overlay, keeper = self.overlay, self.keeper
+        if not overlay.exists(op.path) or (op.kind == "rename" and overlay.exists(op.new_path)):
+            return
+        if op.kind == "rename":
+            both = keeper.permit(Access("move", op.path)), keeper.permit(Access("move", op.new_path))
+            overlay.move(op.path, op.new_path, op.origin, *both)
+        elif op.kind == "delete":
+            overlay.delete(op.path, op.origin, keeper.permit(Access("delete", op.path)))
+        elif (seen := overlay.find(op.path)) is not None:
+            permit = keeper.permit(Access("write", op.path, content=text_digest(seen.file.text)))
+            overlay.set_executable(op.path, op.executable, op.origin, permit)
+        self.laid.add(op.id)
 
     def _operations(self, kind: str) -> Iterator[FileOperation]:
         for op in self.proposal.operations:

@@ -18,8 +18,8 @@ from redline_agent.limits import FILE_BYTES_MAX, NEVER_WALKED
 from redline_agent.safety.paths import Resolver
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.requests import Access, text_digest
-from redline_agent.workspace.hunks import Origin, merged
-from redline_agent.workspace.textfile import TextFile, check_encoding, decode, digest, new_kind
+from redline_agent.workspace.hunks import Origin, merged, with_part
+from redline_agent.workspace.textfile import TextFile, check_encoding, decode, digest, new_kind, renamed
 from redline_agent.workspace.walking import ignore_files_above, is_ignored, walk_disk
 
 
@@ -104,19 +104,29 @@ class Overlay:
         return self._below(path)
 
     def _follow(self, path: str, touched: Touched) -> None:
-        """Lay the run's edits over what the file has become, where nobody else changed the same lines."""
+        """Lay the run's edits over what the file has become, where nobody else changed the same lines.
+
+        What the user accepted meanwhile of what the run began with is in the file then, and no change any more.
+        """
         texts = [edit.text for edit in touched.edits]
-        if touched.base is None or touched.pinned or touched.moved_to or touched.moved_from or None in texts:
+        if touched.pinned or touched.moved_to or touched.moved_from or None in texts:
             return
         try:
             below = self._below(path)
         except RedlineError:
             return
-        if below is None or below.file.text == touched.base.text:
+        if below is None or (touched.base is not None and below.file.text == touched.base.text):
             return
-        moved = [merged(touched.base.text, text or "", below.file.text) for text in texts]
+        kind = replace(below.file, executable=touched.kind.executable)
+        if touched.base is None:
+            if below.file.text in texts:
+                del touched.edits[: texts.index(below.file.text) + 1]
+                touched.base, touched.kind = below.file, kind
+            return
+        base = with_part(touched.base.text, [text or "" for text in texts], below.file.text)
+        moved = [merged(base, text or "", below.file.text) for text in texts]
         if None not in moved:
-            touched.base, touched.kind = below.file, replace(below.file, executable=touched.kind.executable)
+            touched.base, touched.kind = below.file, kind
             touched.edits = [Edit(edit.origin, text) for edit, text in zip(touched.edits, moved, strict=True)]
 
     def read(self, path: str) -> Seen:
@@ -269,13 +279,16 @@ class Overlay:
         self._seen[to] = seen.version
 
     def moved_below(self, old: str, new: str) -> None:
-        """Have edits of a file go along to the name that the user gave it."""
-        touched = self.touched.get(old)
-        if touched is None or touched.base is None or touched.moved_to or touched.moved_from or new in self.touched:
-            return
-        self.touched[new] = self.touched.pop(old)
-        if old in self._seen:
-            self._seen[new] = self._seen.pop(old)
+        """Have edits go along to the name that the user gave a file, or a folder with all that is in it."""
+        names = {path: renamed(path, old, new) for path in self.touched}
+        if any(to != path and to in self.touched for path, to in names.items()):
+            return  # the run has something there itself
+        self.touched = {names[path]: touched for path, touched in self.touched.items()}
+        for touched in self.touched.values():
+            touched.moved_from, touched.moved_to = (
+                renamed(each, old, new) for each in (touched.moved_from, touched.moved_to)
+            )
+        self._seen = {renamed(path, old, new): version for path, version in self._seen.items()}
 
     def _touch(self, path: str, seen: Seen | None) -> Touched:
         if path not in self.touched:

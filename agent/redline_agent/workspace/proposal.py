@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from redline_agent.workspace.filereview import OPEN, FileReview, Hunk, State
 from redline_agent.workspace.hunks import Origin
-from redline_agent.workspace.textfile import TextFile
+from redline_agent.workspace.textfile import TextFile, renamed
 
+_UNDER_WAY = frozenset({"applying", "unconfirmed", "accepted"})
 ACCEPTED = "accepted: "
 """What stands before the check of a proof item that speaks of the accepted part alone."""
 
@@ -82,6 +84,10 @@ class Proposal:
     """Whether another file of the folder has changed since the proof: what was checked of the project is stale."""
     around_since: bool = False
     """The same, since what was accepted was proven."""
+    known: int = field(default=0, repr=False)
+    """The last event of the journal that it has: what others decided after that is still to be taken over."""
+    made_s: float = field(default_factory=time.time)
+    """When it was proposed, in seconds."""
     tokens: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     """Accepts that a process began and did not end, by item."""
     claimed: set[str] = field(default_factory=set[str], repr=False)
@@ -111,7 +117,7 @@ class Proposal:
         """`pending`, or how it ended: `accepted`, `rejected`, `mixed`."""
         if self.open:
             return "pending"
-        states = {item.state for item in self.items}
+        states = {item.state for item in self.items} or {"rejected"}  # one of which nothing is left
         return states.pop() if len(states) == 1 else "mixed"
 
     def renamed(self, op: FileOperation) -> None:
@@ -127,9 +133,9 @@ class Proposal:
         """Take over that the user gave a file, or a folder with all in it, another name; False when it is none here."""
 
         def now(path: str) -> str:
-            return new + path[len(old) :] if path == old or path.startswith(old + "/") else path
+            return renamed(path, old, new)
 
-        ours = [op for op in self.operations if op.kind == "rename" and op.state not in OPEN]
+        ours = [op for op in self.operations if op.kind == "rename" and op.state in _UNDER_WAY]
         if any((old, new) in ((op.path, op.new_path), (op.new_path, op.path)) for op in ours):
             return False  # it is this proposal's own move, or that one's end
         here = {path: now(path) for path in self.files}
@@ -137,7 +143,7 @@ class Proposal:
         if not ops and all(path == to or to in self.files for path, to in here.items()):
             return False
         for op in ops:
-            if op.kind == "rename" and op.state == "pending" and now(op.path) == op.new_path:
+            if op.kind == "rename" and op.state in OPEN and now(op.path) == op.new_path:
                 op.state = "accepted"  # the user did it
                 self.renamed(op)
                 continue

@@ -16,6 +16,7 @@ from redline_agent.workspace.aftermath import as_it_went
 from redline_agent.workspace.dependencies import link
 from redline_agent.workspace.filereview import Hunk
 from redline_agent.workspace.laying import Laying, Lines, without_directive
+from redline_agent.workspace.mapping import beside
 from redline_agent.workspace.meeting import brought_up_to_date
 from redline_agent.workspace.overlay import Overlay
 from redline_agent.workspace.proposal import ACCEPTED, FileOperation, Proposal
@@ -42,6 +43,8 @@ class Revision:
     text: str
     directive: str = ""
     laid: frozenset[str] = field(default_factory=frozenset[str])
+    was: str = ""
+    """The item's state when the run began: one that was rejected then can be sent back, one that is since cannot."""
 
     @property
     def key(self) -> str:
@@ -53,7 +56,8 @@ class Revision:
         """The item; raises ReviewError when it is not there, or decided on."""
         for item in self.proposal.items:
             if item.id == self.item:
-                if item.state not in AGAIN or item.id in self.proposal.claimed:
+                since = item.state == "rejected" and self.was not in ("", "rejected")
+                if item.state not in AGAIN or item.id in self.proposal.claimed or since:
                     raise ReviewError(f"{item.id} is {item.state}, so it cannot be revised.")
                 return item
         raise ReviewError(f"The proposal of {self.proposal.run} has no hunk {self.item!r}.")
@@ -88,6 +92,7 @@ class Revision:
         That is a path, and lines where it is a hunk.
         """
         subject = self.found
+        self.was = subject.state
         if self.directive:
             self._remove_directive(overlay, keeper, subject.path)
         now = load(dump(self.proposal))
@@ -138,6 +143,7 @@ def merge(revision: Revision, made: Proposal) -> Outcome:
     """
     proposal, subject = revision.proposal, revision.found
     _meet(proposal, made)
+    _part(revision, made)
     began = [item for item in proposal.items if item.id == subject.id or item.id in revision.laid]
     pairs = _pairs(began, made)
     kept = {old.id for old, _ in pairs}
@@ -157,15 +163,29 @@ def merge(revision: Revision, made: Proposal) -> Outcome:
     return "revised" if new else "withdrawn"
 
 
+def apart(revision: Revision, made: Proposal) -> None:
+    """Leave in what a run made only what is not the proposal's that it went on from: it is one of its own then."""
+    _meet(revision.proposal, made)
+    twins = {twin.id for _, twin in _pairs([i for i in revision.proposal.items if i.id in revision.laid], made)}
+    for path in list(made.files):
+        made.files[path].hunks = [hunk for hunk in made.files[path].hunks if hunk.id not in twins]
+        if not made.files[path].hunks:
+            del made.files[path]
+    made.operations = [op for op in made.operations if op.id not in twins]
+    left = {item.id for item in made.items}
+    for item in made.items:
+        item.depends_on = tuple(each for each in item.depends_on if each in left)
+
+
 def _is_open(proposal: Proposal, item: Item) -> bool:
     return item.state in _OPEN and item.id not in proposal.claimed
 
 
 def _meet(proposal: Proposal, made: Proposal) -> None:
     """Bring both to the same texts and names, and take out of `made` what is in the files already."""
-    done = {(op.kind, op.path, op.new_path): op for op in proposal.operations if op.state == "accepted"}
+    done = {_content(op) for op in proposal.operations if op.state == "accepted"}
     for op in list(made.operations):
-        if (op.kind, op.path, op.new_path) in done:
+        if _content(op) in done:
             made.operations.remove(op)
             if op.kind == "rename":
                 made.renamed(op)
@@ -182,6 +202,23 @@ def _meet(proposal: Proposal, made: Proposal) -> None:
         there = split_lines(new.file.text)
         in_place = [hunk for hunk in new.hunks if hunk.state == "conflicted" and _there(hunk, there)]
         new.hunks = [hunk for hunk in new.hunks if hunk not in in_place]
+
+
+def _part(revision: Revision, made: Proposal) -> None:
+    """A hunk that has grown around one that is accepted by now holds that one's lines: it is a conflict."""
+    for path, new in made.files.items():
+        here = revision.proposal.files.get(path)
+        lines = split_lines(new.file.text)
+        taken = [hunk for hunk in here.hunks if hunk.state == "accepted" and hunk.id in revision.laid] if here else []
+        for hunk in new.hunks:
+            met = [each for each in taken if each.start <= hunk.end and hunk.start <= each.end]
+            if any(each.new != hunk.new and _words(each) & _words(hunk) for each in met):
+                hunk.adrift = hunk.adrift or beside(lines, hunk.start, hunk.end)
+        new.look()
+
+
+def _words(hunk: Hunk) -> set[str]:
+    return {line.strip() for line in hunk.new} - {""}
 
 
 def _there(hunk: Hunk, lines: list[str]) -> bool:
@@ -203,7 +240,7 @@ def _pairs(began: Iterable[Item], made: Proposal) -> list[tuple[Item, Item]]:
 
 def _content(item: Item) -> tuple[object, ...]:
     if isinstance(item, Hunk):
-        return item.path, item.old, item.new
+        return item.path, item.start, item.end, item.old, item.new
     text = item.file.text if item.kind == "create" and item.file else ""
     mode = item.executable if item.kind in ("create", "mode") else None
     return item.kind, item.path, item.new_path, text, mode

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from redline_agent.errors import RedlineError
 from redline_agent.workspace.overlay import Overlay
+from redline_agent.workspace.textfile import decode
 
 SHOWN_MAX = 5
+FOUND_MAX = 500
 FOLDERS_MAX = 20_000
 
 
@@ -64,10 +66,19 @@ class Watch:
     def changed(self) -> list[str]:
         """Return files that were changed since, at most SHOWN_MAX."""
         now = _opened(self.overlay)
-        typed = [path for path in now if path in self.opened and now[path] != self.opened[path]]
-        saved = changed_since(self.overlay.resolver.root, self.began_s, self.overlay.ignores_folder)
-        found = [*typed, *(path for path in saved if path not in now and not self.overlay.ignores(path))]
-        return sorted(found)[:SHOWN_MAX]
+        typed = {path for path, text in now.items() if text != self.opened.get(path, text)}
+        typed |= {path for path in now.keys() - self.opened.keys() if now[path] != self._on_disk(path)}
+        root, ignores = self.overlay.resolver.root, self.overlay.ignores_folder
+        saved = changed_since(root, self.began_s, ignores, FOUND_MAX)  # ignored files may be among them
+        found = typed | {path for path in saved if path not in self.opened}
+        return sorted(path for path in found if not self.overlay.ignores(path))[:SHOWN_MAX]
+
+    def _on_disk(self, path: str) -> str | None:
+        try:
+            data = self.overlay.resolver.read_bytes(path)
+            return decode(data, path).text if data is not None else None
+        except RedlineError:
+            return None
 
 
 def _opened(overlay: Overlay) -> dict[str, str]:

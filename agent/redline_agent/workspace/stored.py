@@ -44,6 +44,8 @@ def dump(proposal: Proposal) -> dict[str, Any]:
         "notes": proposal.notes,
         "revision": proposal.revision,
         "around": proposal.around,
+        "around_since": proposal.around_since,
+        "made_s": proposal.made_s,
     }
 
 
@@ -75,7 +77,8 @@ def load(data: dict[str, Any]) -> Proposal:
     ]
     proof = [ProofItem(**item) for item in data["proof"]]
     loaded = Proposal(data["run"], data["session"], data["instruction"], files, operations, proof, data["notes"])
-    loaded.revision, loaded.around = data.get("revision", 1), data.get("around", False)
+    loaded.revision, loaded.made_s = data.get("revision", 1), data.get("made_s", 0.0)
+    loaded.around, loaded.around_since = data.get("around", False), data.get("around_since", False)
     return loaded
 
 

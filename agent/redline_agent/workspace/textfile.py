@@ -160,3 +160,8 @@ def check_encoding(path: str, file: TextFile) -> None:
             f"{path} is in {file.encoding}, and would declare {wanted}, which an edit does not make of it.",
             hint="Leave its coding line as it is.",
         )
+
+
+def renamed(path: str, old: str, new: str) -> str:
+    """Return a path as it is when a file or folder `old` has become `new`."""
+    return new + path[len(old) :] if path == old or path.startswith(old + "/") else path
