@@ -225,3 +225,26 @@ def test_remote_image_in_model_text(folder, tmp_path):
             assert live not in text
         assert "evil.example/p.png" in text  # it can be read, but nothing is fetched or run
         assert not any("](command:" in json.dumps(m) for m in client.messages)
+
+
+@pytest.mark.parametrize(("decision", "texts"), [("once", {"B = 2\n"}), ("deny", set())])
+def test_leave_to_write_one_file_once_is_for_that_call(folder, tmp_path, decision, texts):
+    """Another file that the settings ask for, and the same one in a later call, are questions of their own."""
+    lay(folder, {"a.py": "x = 1\n", "docs/b.md": "B = 1\n"})
+    edits = [("B = 1", "B = 2"), ("B = 2", "B = 3")]
+    script = [
+        {"calls": [{"tool": "edit", "args": {"path": "docs/b.md", "old": old, "new": new}}]} for old, new in edits
+    ]
+    (tmp_path / "script.json").write_text(
+        json.dumps([*script, {"calls": [{"tool": "finish", "args": {"summary": "x"}}]}])
+    )
+    asking = {"redline": {"permissions": {"ask": ["write: docs/"]}, "model": f"scripted:{tmp_path / 'script.json'}"}}
+    with RawClient(folder, left=ASKING) as client:
+        run = started(client, folder, options=asking)
+        for answer in (decision, "deny"):
+            (pending,) = client.wait(lambda: state(client, run)["pending"], what="the question")
+            client.do("redline.approve", {"requestId": pending["requestId"], "decision": answer})
+            client.wait(lambda now=pending: now not in state(client, run)["pending"] or None, what="the answer")
+        ended(client, run)
+        proposals = client.do("redline.proposals")
+        assert {hunk["newText"] for proposal in proposals for hunk in proposal["hunks"]} == texts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -208,7 +208,7 @@ class ToolContext:
 
     def check_write(self, path: str) -> None:
         """Raise Blocked when the file may not be written."""
-        self.keeper.permit(Access("write", path))
+        self._permit(Access("write", path))
 
     def write(self, path: str, text: str, reason: str, *, region: bool = False) -> Seen:
         """Write a text in the overlay; names of secrets stand for the secrets that the file has now.
@@ -219,15 +219,19 @@ class ToolContext:
         text = self.meant(text, before.file.text) if before else text
         request = Access("write", path, content=text_digest(text))
         self.named[path] = None
-        return self.overlay.write(path, text, self.origin(reason), self.keeper.permit(request), region=region)
+        return self.overlay.write(path, text, self.origin(reason), self._permit(request), region=region)
+
+    def _permit(self, request: Access) -> Permit:
+        """What the person said yes to is this file; what is written there is known only now."""
+        return self.keeper.permit(request, self.permits.get(digest(replace(request, content=""))))
 
     def delete(self, path: str, reason: str) -> None:
         """Delete a file in the overlay."""
-        self.overlay.delete(path, self.origin(reason), self.keeper.permit(Access("delete", path)))
+        self.overlay.delete(path, self.origin(reason), self._permit(Access("delete", path)))
 
     def move(self, path: str, to: str, reason: str) -> None:
         """Move a file in the overlay."""
-        permits = (self.keeper.permit(Access("move", path)), self.keeper.permit(Access("move", to)))
+        permits = (self._permit(Access("move", path)), self._permit(Access("move", to)))
         self.overlay.move(path, to, self.origin(reason), *permits)
         self.named[to] = None
 
