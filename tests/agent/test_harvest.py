@@ -197,3 +197,15 @@ def test_a_save_of_what_was_open_changes_nothing_and_typing_does(folder):
     overlay = Overlay(workspace(folder).resolver, editor)
     harvest, _ = run(folder, overlay, "sleep 0.8", meanwhile=meanwhile)
     assert harvest.below == ["b.txt"]
+
+
+def test_a_file_that_is_opened_and_edited_meanwhile_counts_and_an_ignored_one_does_not(folder):
+    lay(folder, {"a.txt": "1\n", "b.txt": "1\n", "c.log": "1\n", ".gitignore": "*.log\n"})
+    editor = Editor(**{"c.log": "1\n"})
+
+    def meanwhile():
+        editor.texts |= {"a.txt": "typed\n", "b.txt": "1\n", "c.log": "typed\n"}
+        (folder / "a.txt").write_text("typed\n")
+
+    harvest, _ = run(folder, Overlay(workspace(folder).resolver, editor), "sleep 0.8", meanwhile=meanwhile)
+    assert harvest.below == ["a.txt"]

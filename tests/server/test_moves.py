@@ -1,6 +1,9 @@
 """What is pending goes along when the user renames or moves its file, in whichever way the editor tells of it."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from kit import call, finish, lay
@@ -142,3 +145,85 @@ def test_a_client_that_can_is_asked_to_tell_of_files_that_change(folder):
             client.do("redline.proposals")
             methods = [r["method"] for r in client.requests]
             assert ("client/registerCapability" in methods) == asked
+
+
+TERMINAL = (
+    "import sys; from pathlib import Path; from redline_agent import deciding, headless;"
+    "ws = headless.open_workspace(Path(sys.argv[1])); (p,) = deciding.pending_proposals(ws);"
+    "getattr(deciding, sys.argv[2])(ws, p, sys.argv[3:])"
+)
+
+
+@pytest.mark.parametrize(("how", "state"), [("reject", "rejected"), ("accept", "accepted")])
+def test_what_a_terminal_decided_stays_decided_when_a_file_is_renamed(proposed, folder, how, state):
+    client, run = proposed
+    (made,) = client.proposal(run)["fileOperations"]
+    env = {**os.environ, "REDLINE_STATE_DIR": str(folder.parent / "state"), "REDLINE_CONFIG": ""}
+    subprocess.run([sys.executable, "-c", TERMINAL, str(folder), how, made["id"]], env=env, check=True, timeout=60)
+    by_the_client(client, folder / "pkg/a.py", folder / "pkg/b.py")
+    client.wait(lambda: hunk_of(client, run) == ("pkg/b.py", "pending") or None, what="the hunk under the new name")
+    assert client.proposal(run)["fileOperations"][0]["state"] == state
+    client.close()
+    with RawClient(folder) as again:
+        again.initialize(folder)
+        again.wait(lambda: again.do("redline.proposals"), what="the proposals of before")
+        assert again.proposal(run)["fileOperations"][0]["state"] == state
+
+
+def test_a_file_that_was_there_all_along_is_no_move(folder, tmp_path):
+    """Of two files with the same text one goes away, as by a change of branches, and the other is opened."""
+    lay(folder, {"one/a.py": A, "two/a.py": A})
+    (tmp_path / "script.json").write_text(
+        json.dumps([call("edit", path="one/a.py", old="return x", new="return 1"), finish()])
+    )
+    with RawClient(folder) as client:
+        client.initialize(folder)
+        client.do("redline.setModel", {"model": f"scripted:{tmp_path / 'script.json'}"})
+        run = client.run("x")["runId"]
+        (folder / "one/a.py").rename(folder.parent / "stashed")
+        client.open(folder / "two/a.py")
+        assert hunk_of(client, run) == ("one/a.py", "stale")
+        (folder.parent / "stashed").rename(folder / "one/a.py")
+        assert hunk_of(client, run) == ("one/a.py", "pending")
+
+
+def test_a_move_that_was_undone_is_done_again_by_hand(folder, tmp_path):
+    lay(folder, {"old.py": A})
+    moves = [call("move", path="old.py", to="new.py"), finish()]
+    (tmp_path / "script.json").write_text(json.dumps(moves))
+    with RawClient(folder) as client:
+        client.initialize(folder, capabilities=RENAMES)
+        client.do("redline.setModel", {"model": f"scripted:{tmp_path / 'script.json'}"})
+        run = client.run("x")["runId"]
+
+        def becomes(state):
+            op = client.proposal(run)["fileOperations"][0]
+            return (op["state"], op["uri"].rsplit("/", 1)[1], op["newUri"].rsplit("/", 1)[1]) == (
+                state,
+                "old.py",
+                "new.py",
+            )
+
+        client.do("redline.accept", {"runId": run, "hunks": ["f1"]})
+        client.wait(lambda: becomes("accepted") or None, what="the accept")
+        by_the_client(client, folder / "new.py", folder / "old.py")
+        client.wait(lambda: becomes("undone") or None, what="the undo")
+        by_the_client(client, folder / "old.py", folder / "new.py")
+        client.wait(lambda: becomes("accepted") or None, what="the redo")
+
+
+def test_a_run_whose_folder_is_renamed_proposes_what_it_makes_there(folder, tmp_path):
+    lay(folder, {"pkg/a.py": A})
+    slow = {"error": "overloaded", "retry_after_s": 2}
+    (tmp_path / "script.json").write_text(json.dumps([*SCRIPT[:2], slow, finish()]))
+    with RawClient(folder) as client:
+        client.initialize(folder, capabilities=RENAMES)
+        client.do("redline.setModel", {"model": f"scripted:{tmp_path / 'script.json'}"})
+        run = client.do("redline.run", {"instruction": "x"})["runId"]
+        client.wait(
+            lambda: client.do("redline.runs", {"runId": run})[0]["usage"]["turns"] >= 2 or None, what="two turns"
+        )
+        by_the_client(client, folder / "pkg", folder / "lib")
+        client.ended(run)
+        assert hunk_of(client, run) == ("lib/a.py", "pending")
+        assert client.proposal(run)["fileOperations"][0]["uri"].endswith("/lib/made.py")

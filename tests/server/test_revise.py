@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -234,19 +235,20 @@ def test_a_conflicted_hunk_is_sent_back_with_what_the_user_made_of_it(client, fo
 
 def test_a_change_of_another_file_makes_what_was_checked_of_the_project_stale(folder, tmp_path):
     """As the tests, which may be of that file; what was checked of the proposal's own files is not concerned."""
-    lay(folder, {"a.py": TEXT, "test_a.py": "1\n", "b.py": "1\n", ".venv/x.py": "1\n"})
+    lay(folder, {"a.py": TEXT, "test_a.py": "1\n", "out/x.log": "1\n", ".venv/x.py": "1\n", ".gitignore": "out/\n"})
     with RawClient(folder) as client:
         client.initialize(folder, options={"proof": {"tests": "true", "servers": ["off"]}})
         client.do("redline.trust", {"uri": folder.as_uri()})
         other = client.open(folder / "test_a.py")
-        ignored = client.open(folder / ".venv/x.py")
+        ignored = [client.open(folder / ".venv/x.py"), client.open(folder / "out/x.log")]
         uri, run = begun(client, folder, tmp_path)
 
         def states():
             return {item["check"]: item["state"] for item in client.proposal(run)["proof"]}
 
         assert states() == {"parses": "current", "diagnostics": "current", "tests": "current"}
-        client.replace(ignored, "2\n")
+        for each in ignored:
+            client.replace(each, "2\n")
         client.do("redline.accept", {"runId": run, "hunks": [by_text(client, run)["print(foo(2))\n"]["id"]]})
         client.wait(lambda: states().get("accepted: tests") == "current" or None, what="the proof of the part")
         assert states()["tests"] == "current"
@@ -268,3 +270,24 @@ def test_a_file_that_changes_on_the_disk_makes_them_stale_too(folder, tmp_path):
         client.notify("workspace/didChangeWatchedFiles", {"changes": [changed]})
         stale = lambda: [i for i in client.proposal(run)["proof"] if (i["check"], i["state"]) == ("tests", "stale")]
         client.wait(stale, what="the tests to be stale")
+
+
+def test_what_was_checked_of_the_project_is_stale_when_another_file_changed_while_the_editor_was_closed(
+    folder, tmp_path
+):
+    lay(folder, {"a.py": TEXT, "test_a.py": "1\n"})
+    asked = {"proof": {"tests": "true", "servers": ["off"]}}
+    with RawClient(folder) as client:
+        client.initialize(folder, options=asked)
+        client.do("redline.trust", {"uri": folder.as_uri()})
+        _, run = begun(client, folder, tmp_path)
+    for state, change in (("current", False), ("stale", True)):
+        if change:
+            (folder / "test_a.py").write_text("2\n")
+        with RawClient(folder) as again:
+            again.initialize(folder, options=asked)
+            again.wait(lambda c=again: c.do("redline.proposals"), what="the proposals of before")
+            tests = lambda c=again: [i["state"] for i in c.proposal(run)["proof"] if i["check"] == "tests"]
+            again.wait(lambda s=state, t=tests: t() == [s] or None, what=f"the tests to be {state}")
+            time.sleep(0.3)
+            assert tests() == [state]

@@ -209,3 +209,28 @@ def test_one_that_was_cut_off_goes_on_in_the_terminal_too(tried):
     outcome = json.loads(alone.stdout.splitlines()[-1])
     assert (outcome["state"], outcome["proposal"]["runId"]) == ("proposed", tried.run), outcome
     assert {h["newText"] for h in outcome["proposal"]["hunks"]} >= {"VALUE = 3\n", "import sys\n\n\n"}
+
+
+def test_one_that_was_rejected_and_sent_back_is_pending_over_a_restart_and_in_the_terminal(tried):
+    item = tried.items()["VALUE = 2"]
+    tried.client.do("redline.reject", {"runId": tried.run, "hunks": [item]})
+    tried.revised(item, edit("made.py", "MADE = 1", "MADE = 2"), text="fine after all, but change made.py")
+    assert tried.states()[item] == "pending"
+    tried.client.close()
+    with RawClient(tried.folder) as again:
+        again.initialize(tried.folder)
+        again.wait(lambda: again.do("redline.proposals"), what="the proposals of before")
+        assert again.states(tried.run)[item] == "pending"
+
+
+def test_one_that_was_rejected_is_gone_on_with_when_nothing_else_is_open(tried):
+    item = tried.items()["VALUE = 2"]
+    tried.client.do("redline.reject", {"runId": tried.run, "hunks": "all"})
+    run = cut_off(tried, item)
+    with RawClient(tried.folder) as again:
+        again.initialize(tried.folder)
+        tried.script([call("read", path="old.py"), finish("as you say")], again)
+        (session,) = {s["sessionId"] for s in again.do("redline.sessions") if s["runId"] == run}
+        again.do("redline.resume", {"sessionId": session})
+        assert again.ended(run)["state"] in ("proposed", "answered")
+        assert again.proposal(tried.run)["runId"] == tried.run
