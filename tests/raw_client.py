@@ -4,30 +4,19 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
+
+import forked
 
 
 class RawClient:
     """One `redline serve` (or any server) on pipes. `apply` decides what happens to applyEdit requests."""
 
     def __init__(self, cwd: Path, *, command=None, env=None, answer=True, left=()):
-        command = command or [sys.executable, "-m", "redline_server", "serve"]
-        self.process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={
-                **os.environ,
-                "REDLINE_STATE_DIR": str(cwd.parent / "state"),
-                "REDLINE_CONFIG": "",
-                **(env or {}),
-            },
-        )
+        whole = {**os.environ, "REDLINE_STATE_DIR": str(cwd.parent / "state"), "REDLINE_CONFIG": "", **(env or {})}
+        self.process = forked.start(["serve"], command, cwd=cwd, env=whole)
         self.answer = answer
         self.left = left  # requests that the test answers itself
         self.messages = []

@@ -3,9 +3,8 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
+import forked
 import pytest
 from kit import lay
 from steady_server import SteadyServer
@@ -44,11 +43,8 @@ def server(monkeypatch, tmp_path):
 
 
 def start(folder, state, *args, kill=()):
-    code = ["-c", KILLED, *map(str, kill)] if kill else ["-m", "redline_server"]
-    return subprocess.run(
-        [sys.executable, *code, *args], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        env={**os.environ, "REDLINE_STATE_DIR": str(state)}, timeout=60,
-    )  # fmt: skip
+    env = {**os.environ, "REDLINE_STATE_DIR": str(state)}
+    return forked.run([*map(str, kill), *args], code=KILLED if kill else "", cwd=folder, env=env, timeout=60)
 
 
 TASK = ("run", "count", "a.py", "--json", "--model", "anthropic:claude-sonnet-5-5")

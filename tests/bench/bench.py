@@ -16,9 +16,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+import forked  # noqa: E402
 import safety  # noqa: E402
 from claude_server import ClaudeServer  # noqa: E402
 from raw_client import RawClient  # noqa: E402
+
+forked.AT_ALL = False  # figures are of processes that start for real
 
 FLOOR = [sys.executable, str(HERE / "pygls_floor.py")]
 SERVE = [sys.executable, "-m", "redline_server", "serve"]

@@ -20,6 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+import forked  # noqa: E402
 from bench import big_file, p99, rss_mb  # noqa: E402
 from kit import call, finish, lay, permit, workspace  # noqa: E402
 from raw_client import RawClient  # noqa: E402
@@ -34,6 +35,8 @@ from redline_agent.safety.sandbox import layers  # noqa: E402
 from redline_agent.workspace.hunks import Origin, changes  # noqa: E402
 from redline_agent.workspace.overlay import Overlay  # noqa: E402
 from redline_agent.workspace.workbench import Workbench  # noqa: E402
+
+forked.AT_ALL = False  # figures are of processes that start for real
 
 BY = Origin(1, "c", "edit", "because")
 
