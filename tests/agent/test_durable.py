@@ -1,6 +1,7 @@
 """Accepting by a process that dies at any step: each file is all old or all new, and the journal knows which."""
 
 import os
+import shutil
 
 import pytest
 from kit import call, finish, lay, play, workspace
@@ -104,10 +105,10 @@ def test_killed_at_every_step_of_an_accept(tmp_path, count):
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_killed_at_every_step_of_an_accept_of_fifty_files(tmp_path, part):
+    (tmp_path / "first/ws").mkdir(parents=True)
+    _, files = proposed(tmp_path / "first/ws", 50)
     for step in range(part, 1_000, PARTS):
-        folder = tmp_path / str(step) / "ws"
-        folder.mkdir(parents=True)
-        _, files = proposed(folder, 50)
+        folder = shutil.copytree(tmp_path / "first", tmp_path / str(step)) / "ws"  # with its journal
         went_on = killed(folder, step)
         check(folder, files)
         if not went_on:
