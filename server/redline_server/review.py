@@ -22,13 +22,14 @@ SHOWN = frozenset({"pending", "applying", "unconfirmed", "conflicted", "stale"})
 @dataclass(slots=True)
 class Entry:
     """One proposal over one folder; `disk` remembers what each unopened file looked like, `seen` how much of an open
-    one's changes its hunks have followed.
+    one's changes its hunks have followed, `ignored` which other files are of no interest.
     """
 
     proposal: Proposal
     resolver: Resolver
     disk: dict[str, tuple[int, int] | None] = field(default_factory=dict[str, "tuple[int, int] | None"])
     seen: dict[str, tuple[Document, int]] = field(default_factory=dict[str, "tuple[Document, int]"])
+    ignored: set[str] = field(default_factory=set[str])
 
     @property
     def root(self) -> Path:
@@ -240,9 +241,12 @@ def _check_state(state: str, ident: str, *, to_accept: bool) -> None:
 
 
 def _ignored(entry: Entry, name: str) -> bool:
+    """Whether a file is ignored; that is remembered, since somebody may be typing in it."""
     from redline_agent.workspace.overlay import Overlay  # the rules of .gitignore, which nothing else here needs
 
-    return Overlay(entry.resolver).ignores(name)
+    if name not in entry.ignored and Overlay(entry.resolver).ignores(name):
+        entry.ignored.add(name)
+    return name in entry.ignored
 
 
 def _signature(path: Path) -> tuple[int, int] | None:
