@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from redline_agent import live
 from redline_agent.errors import RedlineError, ReviewError
@@ -40,27 +41,38 @@ def _by_an_editor(workspace: Workspace, proposal: Proposal, ids: set[str]) -> se
 
     Raises ReviewError when it did not.
     """
-    paths = {item.path for item in proposal.items if item.id in ids}
-    for editor in live.others(workspace.journal.path):
-        answer = live.ask(editor, {"do": "open"}) or {}
-        opened = paths & set(answer.get("open", ()))
-        if not opened:
-            continue
-        done = live.ask(editor, {"do": "accept", "runId": proposal.run, "hunks": sorted(ids)})
+    shares = _shares(workspace, proposal, ids)
+    for editor, its in shares:
+        done = live.ask(editor, {"do": "accept", "runId": proposal.run, "hunks": sorted(its)})
         if done is None or "error" in done:
             why = done["error"] if done else "it did not answer"
-            raise ReviewError(f"{min(opened)} is open in an editor, which did not accept the change: {why}")
+            raise ReviewError(f"An editor that has a file open did not accept the change: {why}")
         workspace.decided_elsewhere(proposal)
         for review in proposal.files.values():
             refresh(workspace, review)
+        states = done.get("states", {})
         for item in proposal.items:
-            if done.get("states", {}).get(item.id) == "accepted":
+            if states.get(item.id) == "accepted":
                 item.state = "accepted"  # in the editor's buffer; the disk has it when the user saves
-        left = sorted(ident for ident in ids if done.get("states", {}).get(ident) != "accepted")
-        if left:
-            raise ReviewError(f"The editor did not take {', '.join(left)}; look there.")
-        return set()
-    return ids
+        if refused := sorted(ident for ident in its if states.get(ident) != "accepted"):
+            raise ReviewError(f"The editor did not take {', '.join(refused)}; look there.")
+    return set[str]() if shares else ids
+
+
+def _shares(workspace: Workspace, proposal: Proposal, ids: set[str]) -> list[tuple[Path, set[str]]]:
+    """What each editor is to accept: what it has open, and the first also what none has."""
+    paths = {item.id: item.path for item in proposal.items if item.id in ids}
+    found: list[tuple[Path, set[str]]] = []
+    left = set(paths)
+    for editor in live.others(workspace.journal.path):
+        opened = set((live.ask(editor, {"do": "open"}) or {}).get("open", ()))
+        its = {ident for ident in left if paths[ident] in opened}
+        if its:
+            found.append((editor, its))
+            left -= its
+    if found:
+        found[0][1].update(left)
+    return found
 
 
 def _accept(workspace: Workspace, proposal: Proposal, wanted: set[str]) -> None:

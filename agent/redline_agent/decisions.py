@@ -19,6 +19,7 @@ from redline_agent.workspace.applying import Write, accepted, is_executable, swe
 from redline_agent.workspace.filereview import FileReview, Hunk
 from redline_agent.workspace.proposal import FileOperation, Proposal
 from redline_agent.workspace.stored import load
+from redline_agent.workspace.textfile import decode
 
 _EVENTS = ("proposed", "accepting", "decided")
 
@@ -122,10 +123,6 @@ def apply(proposal: Proposal, event: HunksDecided) -> None:
 
 def settle(proposal: Proposal, resolver: Resolver) -> dict[str, list[str]]:
     """Say of each unconfirmed item whether it is in its file, as it is now: by state, its ids."""
-    for review in proposal.files.values():
-        for hunk in review.hunks:
-            if hunk.id in proposal.tokens and hunk.state == "unconfirmed" and _is_old(review, hunk):
-                hunk.state = "pending"
     for op in proposal.operations:
         if op.id in proposal.tokens and op.state == "unconfirmed":
             if op.kind == "rename":
@@ -133,6 +130,11 @@ def settle(proposal: Proposal, resolver: Resolver) -> dict[str, list[str]]:
             op.state = "accepted" if carried_out(op, resolver) else "pending"
             if op.state == "accepted" and op.kind == "rename":
                 proposal.renamed(op)
+                _look(proposal.files.get(op.new_path), resolver)
+    for review in proposal.files.values():
+        for hunk in review.hunks:
+            if hunk.id in proposal.tokens and hunk.state == "unconfirmed" and _is_old(review, hunk):
+                hunk.state = "pending"
     return ended(proposal, resolver)
 
 
@@ -151,6 +153,19 @@ def ended(proposal: Proposal, resolver: Resolver, states: Sequence[str] = ENDS) 
                 with suppress(RedlineError, OSError):
                     sweep(resolver, path, token)
     return settled
+
+
+def _look(review: FileReview | None, resolver: Resolver) -> None:
+    """Bring the hunks of a file that was moved to what it is under its new name."""
+    if review is None:
+        return
+    for hunk in review.hunks:
+        if hunk.state == "stale":  # it was looked for under the old name
+            hunk.state = "pending"
+    with suppress(RedlineError):
+        data = resolver.read_bytes(review.path)
+        if data is not None:
+            review.follow(decode(data, review.path).text)
 
 
 def _take_back_half(op: FileOperation, proposal: Proposal, resolver: Resolver) -> None:

@@ -113,7 +113,10 @@ def short_diff(hunk: Hunk, lines_max: int = 6) -> str:
 
 def hover_text(proposal: Proposal, hunk: Hunk, *, markdown: bool) -> str:
     """Return what a hover says of a hunk: reason, diff, proof. Nothing in it is a link."""
-    proof = [f"{item.check}: {item.state}, {item.detail}" for item in proposal.proof_of(hunk.path)]
+    proof = [
+        f"{item.check}{f' of {item.path}' if item.path and item.path != hunk.path else ''}: {item.state}, {item.detail}"
+        for item in proposal.proof_of(hunk.path)
+    ]
     needs = [f"needs {', '.join(hunk.depends_on[:3])}"] if hunk.depends_on else []
     badge = [f"left out of a bulk accept: {hunk.badge}"] if hunk.badge else []
     head = f"Redline {hunk.id} ({hunk.state}): {one_line(hunk.reason, 300)}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from redline_server.app import RedlineServer
 
 _NOTHING = "/dev/null"
-_PROPOSED = frozenset({"pending", "conflicted", "applying"})
+_PROPOSED = frozenset({"pending", "conflicted", "applying", "stale"})
 _BACK = {"create": "delete", "delete": "create", "rename": "rename back", "mode": "the former mode of"}
 
 

@@ -106,7 +106,7 @@ class FileOperator:
             case "create":
                 back = FileOperation(op.id, "delete", op.path, op.reason, op.origin, file=op.file)
             case "delete":
-                back = FileOperation(op.id, "create", op.path, op.reason, op.origin, file=op.file)
+                back = FileOperation(op.id, "create", op.path, op.reason, op.origin, file=op.file, mode=op.mode)
             case "rename":
                 back = FileOperation(op.id, "rename", op.new_path, op.reason, op.origin, new_path=op.path)
             case "mode":
@@ -120,7 +120,8 @@ class FileOperator:
     def _operation_on_disk(self, entry: Entry, op: FileOperation) -> None:
         match op.kind:
             case "create":
-                write(entry, {op.path: Write(None, op.file.encode() if op.file else b"", executable=op.executable)})
+                data = op.file.encode() if op.file else b""
+                write(entry, {op.path: Write(None, data, mode=op.mode, executable=op.executable)})
             case "delete":
                 write(entry, {op.path: Write(entry.resolver.read_bytes(op.path), None)})
             case "rename":

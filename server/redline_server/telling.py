@@ -39,5 +39,8 @@ def closing(run: Run) -> str:
         files = {item.path for item in run.proposal.items}
         refused = f" {plural(len(run.refusals), 'call')} refused: {run.refusals[-1]}." if run.refusals else ""
         count = f"{plural(len(run.proposal.items), 'change')} in {plural(len(files), 'file')}"
-        return f"Redline: {count} proposed. {one_line(run.answer, 200)}{refused}"
+        wrong = [item for item in run.proposal.proof_now if item.ok is False]
+        where = f" of {wrong[0].path}" if wrong and wrong[0].path else ""
+        found = f" The proof found: {wrong[0].check}{where}: {one_line(wrong[0].detail, 120)}." if wrong else ""
+        return f"Redline: {count} proposed.{found} {one_line(run.answer, 200)}{refused}"
     return f"Redline ({run.state}): {one_line(run.answer or run.task.instruction, 400)}"

@@ -156,3 +156,17 @@ def test_a_merge_is_the_same_from_both_sides_and_keeps_what_neither_touched(base
 def test_changes_far_apart_both_stay(head, tail, ours, theirs):
     middle = "".join(f"kept {n}\n" for n in range(3))
     assert merged(head + middle + tail, ours + middle + tail, head + middle + theirs) == ours + middle + theirs
+
+
+def test_a_conflict_in_some_lines_keeps_no_other_typing_out(folder):
+    text = "".join(f"line{n}\n" for n in range(20))
+    lay(folder, {"a.txt": text})
+    over = overlay(folder, a__txt=text)
+    over.write(
+        "a.txt", text.replace("line1\n", "agent\n"), BY, permit("write", "a.txt", text.replace("line1\n", "agent\n"))
+    )
+    over.buffers.texts["a.txt"] = "new\n" + text.replace("line1\n", "user\n").replace("line15\n", "typed\n")
+    now = over.read("a.txt").file.text
+    assert now == "new\n" + text.replace("line1\n", "agent\n").replace("line15\n", "typed\n")
+    over.buffers.texts["a.txt"] += "end\n"
+    assert over.read("a.txt").file.text.endswith("line19\nend\n")

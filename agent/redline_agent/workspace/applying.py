@@ -25,12 +25,13 @@ from redline_agent.safety.requests import Apply, bytes_digest
 class Write:
     """A file's new bytes (None: delete it) and the bytes that must be there now (None: nothing).
 
-    `like` is a path whose mode bits a new file gets; `executable` gives it the bits of a program.
+    `like` is a path whose mode bits a new file gets, `mode` the bits themselves; `executable` gives it a program's.
     """
 
     before: bytes | None
     after: bytes | None
     like: str = ""
+    mode: int = 0
     executable: bool = False
 
 
@@ -56,6 +57,7 @@ def write_files(resolver: Resolver, writes: Mapping[str, Write], permit: Permit,
         if resolver.read_bytes(path) != write.before:
             raise StaleFile(f"{path} changed on the disk since the proposal was made.", hint="Ask again.")
     modes = {path: _mode(resolver.place(write.like or path)) for path, write in writes.items()}
+    modes |= {path: write.mode for path, write in writes.items() if write.mode and modes[path] is None}
     modes |= {path: 0o755 & ~_umask() for path, write in writes.items() if write.executable and modes[path] is None}
     done: list[str] = []
     path = ""

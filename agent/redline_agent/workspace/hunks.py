@@ -140,6 +140,19 @@ def with_part(base: str, texts: Iterable[str], now: str) -> str:
     return "".join([*out, *old[at:]])
 
 
+def without_overlaps(base: str, texts: Iterable[str], now: str) -> str:
+    """Return the base with those changes of `now` that touch no line which one of the texts changes."""
+    old = split_lines(base)
+    taken = [c for text in texts for c in changes(old, split_lines(text))]
+    out: list[str] = []
+    at = 0
+    for change in changes(old, split_lines(now)):
+        if not any(c.start <= change.end and change.start <= c.end for c in taken):
+            out += [*old[at : change.start], *change.new]
+            at = change.end
+    return "".join([*out, *old[at:]])
+
+
 class Blame:
     """Which operations made each line of a text, followed through its edits.
 

@@ -18,7 +18,7 @@ from redline_agent.limits import FILE_BYTES_MAX, NEVER_WALKED
 from redline_agent.safety.paths import Resolver
 from redline_agent.safety.permits import Permit
 from redline_agent.safety.requests import Access, text_digest
-from redline_agent.workspace.hunks import Origin, merged, with_part
+from redline_agent.workspace.hunks import Origin, merged, with_part, without_overlaps
 from redline_agent.workspace.textfile import TextFile, check_encoding, decode, digest, new_kind, renamed
 from redline_agent.workspace.walking import ignore_files_above, is_ignored, walk_disk
 
@@ -76,6 +76,8 @@ class Touched:
     moved_to: str = ""
     pinned: bool = False
     """Whether the base stays as it is, whatever the file becomes."""
+    beneath: str | None = None
+    """What the file had become when that was last taken in."""
 
     @property
     def text(self) -> str | None:
@@ -104,7 +106,7 @@ class Overlay:
         return self._below(path)
 
     def _follow(self, path: str, touched: Touched) -> None:
-        """Lay the run's edits over what the file has become, where nobody else changed the same lines.
+        """Lay the run's edits over what the file has become; of lines that both changed the run keeps its own.
 
         What the user accepted meanwhile of what the run began with is in the file then, and no change any more.
         """
@@ -115,19 +117,23 @@ class Overlay:
             below = self._below(path)
         except RedlineError:
             return
-        if below is None or (touched.base is not None and below.file.text == touched.base.text):
+        if below is None or (touched.base is not None and below.file.text in (touched.base.text, touched.beneath)):
             return
+        touched.beneath = below.file.text
         kind = replace(below.file, executable=touched.kind.executable)
         if touched.base is None:
             if below.file.text in texts:
                 del touched.edits[: texts.index(below.file.text) + 1]
                 touched.base, touched.kind = below.file, kind
             return
-        base = with_part(touched.base.text, [text or "" for text in texts], below.file.text)
-        moved = [merged(base, text or "", below.file.text) for text in texts]
-        if None not in moved:
-            touched.base, touched.kind = below.file, kind
-            touched.edits = [Edit(edit.origin, text) for edit, text in zip(touched.edits, moved, strict=True)]
+        ours = [text or "" for text in texts]
+        base = with_part(touched.base.text, ours, below.file.text)
+        for now in (below.file.text, without_overlaps(base, ours, below.file.text)):
+            moved = [merged(base, text, now) for text in ours]
+            if None not in moved:
+                touched.base, touched.kind = below.file.with_text(now), kind
+                touched.edits = [Edit(edit.origin, text) for edit, text in zip(touched.edits, moved, strict=True)]
+                return
 
     def read(self, path: str) -> Seen:
         """Return the file, and remember that the run has seen this version; raises FileRefused when missing."""

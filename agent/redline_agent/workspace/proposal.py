@@ -33,6 +33,8 @@ class FileOperation:
     depends_on: tuple[str, ...] = ()
     badge: str = ""
     state: State = "pending"
+    mode: int = 0
+    """The mode bits of a file that is to be deleted, for when that is taken back; 0 where they are not known."""
 
     @property
     def executable(self) -> bool:
@@ -177,9 +179,12 @@ class Proposal:
         return needs if all(self.state_of(by_id[need]) in OPEN for need in needs) else []
 
     def proof_of(self, path: str) -> list[ProofItem]:
-        """Return the items that speak of one file, or of the whole."""
+        """Return the items that speak of one file, or of the whole, and what was found wrong in files that it changes
+        nothing of: that may be any hunk's doing.
+        """
         names = {"", path, *(op.new_path for op in self.operations if op.kind == "rename" and op.path == path)}
-        return [item for item in self.proof_now if item.path in names]
+        own = self._with_new_names({item.path for item in self.items})
+        return [item for item in self.proof_now if item.path in names or (item.ok is False and item.path not in own)]
 
     @property
     def proof_now(self) -> list[ProofItem]:

@@ -5,6 +5,8 @@ but for one look at the text that the editor has now, so that the hunks are agai
 from __future__ import annotations
 
 import itertools
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -49,6 +51,10 @@ def propose(
         if review is not None and review.hunks:
             review.follow(_text_now(overlay, path, review))
             files[path] = review
+    for op in operations:
+        if op.kind == "delete":
+            with suppress(OSError):
+                op.mode = stat.S_IMODE(os.lstat(overlay.resolver.root / op.path).st_mode)
     _link(files)
     proposal = Proposal(run, session, instruction, files, operations, proof, notes)
     link(proposal)

@@ -37,6 +37,7 @@ def dump(proposal: Proposal) -> dict[str, Any]:
                 "badge": op.badge,
                 "depends_on": op.depends_on,
                 "state": op.state,
+                "mode": op.mode,
             }
             for op in proposal.operations
         ],
@@ -72,6 +73,7 @@ def load(data: dict[str, Any]) -> Proposal:
             badge=op["badge"],
             depends_on=tuple(op.get("depends_on", ())),
             state=op.get("state", "pending"),
+            mode=op.get("mode", 0),
         )
         for op in data["operations"]
     ]
