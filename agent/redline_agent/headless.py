@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text as RichText
 
 from redline_agent.children import nobody_there
-from redline_agent.config import journal_path, state_dir
+from redline_agent.config import journal_path, load_config, state_dir
 from redline_agent.context.gather import Task
 from redline_agent.context.index import ANSWER_S_MAX, Index
 from redline_agent.deciding import accept, bulk, reject
@@ -29,7 +29,7 @@ from redline_agent.terminal import ask, asker, words_from
 from redline_agent.text import escape_hidden, one_line, plural
 from redline_agent.workspace.filereview import OPEN, Hunk
 from redline_agent.workspace.overlay import Overlay
-from redline_agent.workspace.proposal import FileOperation, Proposal
+from redline_agent.workspace.proposal import ACCEPTED, FileOperation, Proposal
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_LIMIT, EXIT_CANCELLED = 0, 1, 2, 3, 130
 _EXITS = {"proposed": EXIT_OK, "answered": EXIT_OK, "limit": EXIT_LIMIT, "cancelled": EXIT_CANCELLED}
@@ -98,6 +98,8 @@ async def run_task(workspace: Workspace, run: Run, pool: Pool, wish: Wish, conso
     try:
         workspace.revised(run)
         decided = _decide(workspace, run, wish, console) if run.proposal else {}
+        if run.proposal and wish.review and sys.stdin.isatty():
+            await prove_part(workspace, run.proposal, console)
     except RedlineError as error:
         code, problem = EXIT_FAILED, str(error)
     if wish.check and run.proposal:
@@ -231,8 +233,33 @@ def review_all(workspace: Workspace, proposals: list[Proposal], console: Console
             )
         elif not sys.stdin.isatty():
             show_proposal(console, proposal)
-        elif not review_in_terminal(workspace, proposal, console):
-            return
+        else:
+            goes_on = review_in_terminal(workspace, proposal, console)
+            asyncio.run(prove_part(workspace, proposal, console))
+            if not goes_on:
+                return
+
+
+async def prove_part(workspace: Workspace, proposal: Proposal, console: Console) -> None:
+    """Prove what was accepted where something of the proposal was left, and say what is wrong with it."""
+    states = {item.state for item in proposal.items}
+    if "accepted" not in states or len(states) == 1 or not proposal.proof:
+        return
+    console.print(RichText("Proving what you accepted …", style="dim"))
+    try:
+        await workspace.prove_accepted(proposal, load_config())
+    finally:
+        await workspace.servers.close()
+    workspace.keep(proposal)
+    wrong = [item for item in proposal.proof if item.check.startswith(ACCEPTED) and item.ok is False]
+    for item in wrong:
+        where = f" of {item.path}" if item.path else ""
+        console.print(
+            RichText(f"What you accepted is not whole: {item.check}{where}: {escape_hidden(item.detail)}", style="red"),
+            soft_wrap=True,
+        )
+    if not wrong:
+        console.print(RichText("Nothing wrong was found with it.", style="green"))
 
 
 def review_in_terminal(workspace: Workspace, proposal: Proposal, console: Console) -> bool:

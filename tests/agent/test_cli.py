@@ -210,6 +210,22 @@ def test_what_a_hunk_needs_is_not_offered_when_it_was_rejected(folder):
 
 
 @TERMINAL
+def test_what_was_accepted_in_part_is_proven_in_the_terminal_too(folder, tmp_path):
+    lay(folder, {"a.py": "x = 1\n\n\n# a\n# b\n\n\ndef foo():\n    return 1\n"})
+    edits = [{"tool": "edit", "args": {"path": "a.py", "old": old, "new": new}}
+             for old, new in (("x = 1", "import os\n\nx = 1"), ("return 1", "return os.sep"))]  # fmt: skip
+    (tmp_path / "script.json").write_text(
+        json.dumps([{"calls": edits}, {"calls": [{"tool": "finish", "args": {"summary": "x"}}]}])
+    )
+    redline(folder, "run", "x", REDLINE_MODEL=f"scripted:{tmp_path / 'script.json'}")
+    shown = in_a_terminal(folder, "review", answers=["s", "a"])
+    assert "What you accepted is not whole: accepted: diagnostics of a.py" in shown
+    (pending,) = json.loads(redline(folder, "review", "--json").stdout)
+    part = [i for i in pending["proof"] if i["check"] == "accepted: diagnostics" and i["path"] == "a.py"]
+    assert [(i["state"], i["ok"]) for i in part] == [("current", False)]
+
+
+@TERMINAL
 @pytest.mark.slow
 def test_the_tour_can_be_left(tmp_path):
     shown = in_a_terminal(tmp_path, "try", answers=["r", "q"], prompt=b"= quit:", seconds=60, TMPDIR=str(tmp_path))

@@ -240,3 +240,22 @@ def test_what_an_editor_accepted_and_has_not_saved_is_accepted_in_the_terminal(f
 
         client.wait(lambda: in_terminal() == "accepted" or None, what="the terminal to know")
         assert "import os" in (folder / "a.py").read_text()
+
+
+def test_a_terminals_accept_goes_to_the_editor_that_has_the_file_open(folder):
+    """With two editors each is sent what it has open, so that no buffer is written beneath."""
+    lay(folder, FILES)
+    with RawClient(folder) as one, RawClient(folder) as two:
+        one.initialize(folder)
+        two.initialize(folder)
+        a, b = one.open(folder / "a.py"), two.open(folder / "b.py", "# not saved\n" + FILES["b.py"])
+        one.run("rename foo to bar", uri=a)  # so that there is a journal, where they meet
+        two.run("rename nothing to something", uri=b)
+        time.sleep(1)
+        done = redline(folder, "run", "rename foo to bar", "--accept")
+        assert done.returncode == 0, done.stderr
+        one.wait(lambda: "bar" in one.documents[a][1] or None, what="the edit in the first")
+        two.wait(lambda: "bar" in two.documents[b][1] or None, what="the edit in the second")
+        assert two.documents[b][1] == "# not saved\n" + FILES["b.py"].replace("foo", "bar")
+        assert (list(one.documents), list(two.documents)) == ([a], [b])
+        assert (folder / "b.py").read_text() == FILES["b.py"]

@@ -269,6 +269,24 @@ def test_an_undo_of_a_file_operation_is_noticed_and_it_can_be_accepted_again(cli
     assert (folder / "to.py").exists()
 
 
+def test_a_deletion_that_is_taken_back_has_the_mode_that_the_file_had(client, folder, tmp_path):
+    (folder / "key.txt").write_text("mine\n")
+    (folder / "key.txt").chmod(0o600)
+    script = [
+        {"calls": [{"tool": "delete", "args": {"path": "key.txt"}}]},
+        {"calls": [{"tool": "finish", "args": {"summary": "x"}}]},
+    ]
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    client.do("redline.setModel", {"model": f"scripted:{tmp_path / 'script.json'}"})
+    run = client.run("delete it", uri=client.open(folder / "a.py"))["runId"]
+    client.do("redline.accept", {"runId": run, "hunks": ["f1"]})
+    client.wait(lambda: not (folder / "key.txt").exists() or None, what="the accept")
+    client.wait(lambda: client.proposal(run)["fileOperations"][0]["state"] == "accepted" or None, what="its state")
+    client.do("redline.revertRun", {"runId": run})
+    client.wait(lambda: (folder / "key.txt").exists() or None, what="the revert")
+    assert stat.S_IMODE((folder / "key.txt").stat().st_mode) == 0o600
+
+
 def test_a_change_of_mode_is_accepted_and_taken_back_by_redline_itself(client, folder, tmp_path):
     """No editor has an operation for it."""
     script = [
