@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redline_agent.errors import FileRefused
-from redline_agent.workspace.textfile import decode
+from redline_agent.workspace.textfile import decode, new_kind
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,41 @@ def test_a_few_western_letters_are_not_taken_for_anything_else(text, encoding):
     file = decode(data, "x.txt")
     assert (file.text, file.encode()) == (text, data)
     assert file.with_text(text + "x\n").encode() == data + b"x\n"
+
+
+POLISH = "źródło jest żadne"
+
+
+@pytest.mark.parametrize(
+    ("path", "head", "encoding"),
+    [
+        ("a.xml", '<?xml version="1.0" encoding="ISO-8859-2"?>\n', "iso8859-2"),
+        ("a.svg", "<?xml version='1.0' encoding='windows-1250'?>\n", "cp1250"),
+        ("a.html", '<html><head><meta charset="iso-8859-2">\n', "iso8859-2"),
+        ("a.htm", '<meta http-equiv="Content-Type" content="text/html; charset=windows-1250">\n', "cp1250"),
+        ("a.rb", "# encoding: iso-8859-2\n", "iso8859-2"),
+        ("a.el", ";;; a.el -*- mode: lisp; coding: latin-2 -*-\n", "iso8859-2"),
+        ("a.c", "/* vim: set fileencoding=cp1250: */\n", "cp1250"),
+    ],
+)
+def test_what_a_file_declares_is_how_it_is_read_and_written(path, head, encoding):
+    data = (head + POLISH + "\n").encode(encoding)
+    file = decode(data, path)
+    assert (file.text, file.encoding, file.encode()) == (head + POLISH + "\n", encoding, data)
+    plain = decode(head.encode(), path)  # nothing beyond ASCII yet
+    assert plain.with_text(head + POLISH + "\n").encode() == data
+    assert new_kind(path, head + POLISH).with_text(head + POLISH + "\n").encode() == data
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        '<?xml version="1.0" encoding="ISO-8859-2"?>\n',
+        '<?xml encoding="nonsense"?>\n',
+        '<?xml encoding="hex"?>\n',
+        "<?xml encoding='utf-16'?>\n",
+    ],
+)
+def test_what_is_utf8_whatever_it_declares_is_that(head):
+    data = (head + POLISH).encode()
+    assert (decode(data, "a.xml").encoding, decode(data, "a.xml").encode()) == ("utf-8", data)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from redline_agent.errors import FileRefused
 from redline_agent.limits import FILE_BYTES_MAX
+from redline_agent.workspace.declared import HEAD_BYTES, PYTHON, of_other, of_python
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -60,23 +61,24 @@ def decode(data: bytes, path: str) -> TextFile:
             return TextFile(_decoded(data[len(bom) :], encoding, path), encoding, bom)
     if b"\0" in data:
         raise FileRefused(f"{path} is a binary file.")
-    if path.endswith((".py", ".pyi")):
+    if path.endswith(PYTHON):
         encoding = _declared(data, path)
         return TextFile(_decoded(data, encoding, path), encoding)
+    said = of_other(data[:HEAD_BYTES].decode("latin-1"), path)
     try:
-        return TextFile(data.decode("utf-8"), "utf-8")
+        text = data.decode("utf-8")
+        return TextFile(text, said if said and text.isascii() else "utf-8")
     except UnicodeDecodeError:
-        encoding = _detected(data, path)
+        encoding = said if _is_in(data, said) else _detected(data, path)
         return TextFile(_decoded(data, encoding, path), encoding)
 
 
-def declared(text: str) -> str:
-    """Return the encoding that a Python text declares or, declaring none, has; "" for one that nobody knows."""
-    head = "".join(text.splitlines(keepends=True)[:2])
+def _is_in(data: bytes, encoding: str) -> bool:
+    """Whether the bytes are a text in an encoding, and come back from it as they were."""
     try:
-        return tokenize.detect_encoding(io.BytesIO(head.encode("utf-8", "replace")).readline)[0]
-    except SyntaxError:
-        return ""
+        return bool(encoding) and data.decode(encoding).encode(encoding) == data
+    except UnicodeError:
+        return False
 
 
 def _declared(data: bytes, path: str) -> str:
@@ -147,14 +149,14 @@ def to_line_end(text: str, end: str) -> str:
 
 def new_kind(path: str, text: str) -> TextFile:
     """Return the kind of a new file: in the encoding that it declares."""
-    encoding = declared(text) if path.endswith((".py", ".pyi")) else ""
+    encoding = of_python(text) if path.endswith(PYTHON) else of_other(text[:HEAD_BYTES], path)
     return TextFile("", encoding or "utf-8")
 
 
 def check_encoding(path: str, file: TextFile) -> None:
     """Raise FileRefused for a text that its file's encoding cannot have, or that declares another one."""
     data = file.encode()
-    wanted = declared(file.text) if path.endswith((".py", ".pyi")) and not file.bom else ""
+    wanted = of_python(file.text) if path.endswith(PYTHON) and not file.bom else ""
     if wanted and wanted != file.encoding and TextFile(file.text, wanted).encode() != data:
         raise FileRefused(
             f"{path} is in {file.encoding}, and would declare {wanted}, which an edit does not make of it.",
