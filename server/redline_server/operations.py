@@ -83,7 +83,9 @@ class FileOperator:
         new = op.path if op.kind == "create" else op.new_path
         if new and entry.path(new).exists():
             raise StaleFile(f"{new} exists by now, so it is not written over.", hint="Move it away, or reject this.")
-        if new and self._documents.at(entry.path(new)):
+        opened = self._documents.at(entry.path(new)) if new else None
+        whole = op.kind == "create" and op.file is not None and _same(opened, op.file.text)
+        if opened and not whole:  # a buffer that has that very text may come back to a file (a deletion taken back)
             raise StaleFile(
                 f"{new} is open in the editor, though no such file is there.", hint="Close it, and try again."
             )

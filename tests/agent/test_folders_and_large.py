@@ -23,6 +23,12 @@ def test_a_folder_is_moved_with_all_that_is_in_it(folder):
     assert accepted(folder, run) == {"lib/new/a.py": "a = 1\n", "lib/new/sub/b.py": "b = 1\n", "other.py": "c = 1\n"}
 
 
+def test_what_does_not_go_along_with_a_folder_is_said(folder):
+    lay(folder, {**FILES, "pkg/data.local": "x\n", "pkg/.env": "KEY=1\n", ".gitignore": "*.local\n"})
+    _, events, _ = play(folder, [call("move", path="pkg", to="lib"), finish()])
+    assert "Moved pkg to lib (2 files). 2 files stay in pkg: ignored, of secrets, or no text." in results(events)[0][1]
+
+
 def test_a_folder_is_deleted_with_all_that_is_in_it(folder):
     lay(folder, FILES)
     run, _, _ = play(folder, [call("delete", path="pkg"), finish()])

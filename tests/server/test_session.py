@@ -287,6 +287,28 @@ def test_a_deletion_that_is_taken_back_has_the_mode_that_the_file_had(client, fo
     assert stat.S_IMODE((folder / "key.txt").stat().st_mode) == 0o600
 
 
+def test_a_deletion_is_taken_back_while_its_buffer_is_still_open(client, folder, tmp_path):
+    """Emacs keeps the buffer of a file that is gone."""
+    uri = client.open(folder / "a.py")
+    text = client.documents[uri][1]
+    script = [
+        {"calls": [{"tool": "delete", "args": {"path": "a.py"}}]},
+        {"calls": [{"tool": "finish", "args": {"summary": "x"}}]},
+    ]
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    client.do("redline.setModel", {"model": f"scripted:{tmp_path / 'script.json'}"})
+    run = client.run("delete it", uri=uri)["runId"]
+
+    def state():
+        return client.proposal(run)["fileOperations"][0]["state"]
+
+    client.do("redline.accept", {"runId": run, "hunks": ["f1"]})
+    client.wait(lambda: state() == "accepted" or None, what="the accept")
+    client.do("redline.revertRun", {"runId": run})
+    client.wait(lambda: state() == "undone" or None, what="the revert")
+    assert (folder / "a.py").read_text() == text
+
+
 def test_a_change_of_mode_is_accepted_and_taken_back_by_redline_itself(client, folder, tmp_path):
     """No editor has an operation for it."""
     script = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 from redline_agent.safety.requests import Request
@@ -15,6 +17,18 @@ class MoveInput(Input):
 
     path: str
     to: str
+
+
+LOOKED_AT_MAX = 10_000
+
+
+def _left(context: ToolContext, path: str, moved: Sequence[str]) -> int:
+    """How many files of a folder on the disk do not go along: nobody may read them, or they are no text."""
+    gone = set(moved)
+    root = context.overlay.resolver.root
+    names = (f"{here}/{name}" for here, _, files in os.walk(root / path) for name in files)
+    prefix = len(str(root)) + 1
+    return sum(name[prefix:].replace(os.sep, "/") not in gone for name in islice(names, LOOKED_AT_MAX))
 
 
 class Move(Tool[MoveInput]):
@@ -45,6 +59,9 @@ class Move(Tool[MoveInput]):
                 for each in beneath:
                     context.move(each, to + each[len(path) :], f"moved {path} to {to}")
             count = plural(len(beneath), "file")
-            return Outcome(f"Moved {path} to {to} ({count}).", f"moved {path} to {to} ({count})")
+            left = _left(context, path, beneath)
+            stays = f" {plural(left, 'file')} stay in {path}: ignored, of secrets, or no text." if left else ""
+            said = f"moved {path} to {to} ({count}{f'; {left} stay' if left else ''})"
+            return Outcome(f"Moved {path} to {to} ({count}).{stays}", said)
         context.move(path, to, f"moved {path} to {to}")
         return Outcome(f"Moved {path} to {to}.", f"moved {path} to {to}")
