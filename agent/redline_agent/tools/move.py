@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any, ClassVar
 
 from redline_agent.safety.requests import Request
 from redline_agent.text import plural
 from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
+from redline_agent.workspace.walking import others
 
 
 class MoveInput(Input):
@@ -17,18 +16,6 @@ class MoveInput(Input):
 
     path: str
     to: str
-
-
-LOOKED_AT_MAX = 10_000
-
-
-def _left(context: ToolContext, path: str, moved: Sequence[str]) -> int:
-    """How many files of a folder on the disk do not go along: nobody may read them, or they are no text."""
-    gone = set(moved)
-    root = context.overlay.resolver.root
-    names = (f"{here}/{name}" for here, _, files in os.walk(root / path) for name in files)
-    prefix = len(str(root)) + 1
-    return sum(name[prefix:].replace(os.sep, "/") not in gone for name in islice(names, LOOKED_AT_MAX))
 
 
 class Move(Tool[MoveInput]):
@@ -59,7 +46,7 @@ class Move(Tool[MoveInput]):
                 for each in beneath:
                     context.move(each, to + each[len(path) :], f"moved {path} to {to}")
             count = plural(len(beneath), "file")
-            left = _left(context, path, beneath)
+            left = others(context.overlay.resolver, path, beneath)
             stays = f" {plural(left, 'file')} stay in {path}: ignored, of secrets, or no text." if left else ""
             said = f"moved {path} to {to} ({count}{f'; {left} stay' if left else ''})"
             return Outcome(f"Moved {path} to {to} ({count}).{stays}", said)

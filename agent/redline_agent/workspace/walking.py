@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import islice
 
 from pathspec import GitIgnoreSpec
 
@@ -63,3 +64,10 @@ def is_ignored(path: str, specs: list[Spec]) -> bool:
         if result.include is not None:
             return result.include
     return False
+
+
+def others(resolver: Resolver, folder: str, but: Collection[str]) -> int:
+    """How many files of a folder on the disk, of any kind, are not among some."""
+    known, prefix = set(but), len(str(resolver.root)) + 1
+    names = (f"{here}/{name}" for here, _, files in os.walk(resolver.root / folder) for name in files)
+    return sum(name[prefix:].replace(os.sep, "/") not in known for name in islice(names, WALK_FILES_MAX))
