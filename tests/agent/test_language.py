@@ -68,6 +68,11 @@ while True:
         found = [{"title": "Make it better", "kind": "quickfix", "data": 1}] if only == ["quickfix"] else []
         if "source.organizeImports" in only:
             found = [{"title": "Sort", "kind": "source.organizeImports", "edit": {"changes": everywhere("bad", "sorted")}}]
+        if only == ["refactor"]:
+            span = params["range"]
+            found = [{"title": f"Extract lines {span['start']['line']} to {span['end']['line']}", "kind": "refactor.extract", "edit": {"changes": everywhere("bad", "extracted")}},
+                     {"title": "Move to a new file", "kind": "refactor.move", "edit": {"documentChanges": [{"kind": "create", "uri": "file:///x"}]}},
+                     {"title": "Not here", "kind": "refactor.inline", "disabled": {"reason": "no"}, "edit": {"changes": everywhere("bad", "x")}}]
         send({"id": message["id"], "result": [*found, {"title": "run me", "command": {"command": "rm"}}]})
     elif method == "codeAction/resolve":
         send({"id": message["id"], "result": {**params, "edit": {"changes": everywhere("bad", "good")}}})
@@ -122,6 +127,17 @@ def test_a_fix_is_listed_and_made(play):
     assert [error for error, _ in found] == [False, False, True, False]
     assert proposed_text(run, "a.txt") == "😀 name is here\ngood\n"
     assert run.proposal.hunks[0].reason == "Make it better"
+
+
+def test_a_refactoring_of_a_server_is_listed_for_lines_and_made(play):
+    run, found = play(
+        call("quick_fix", path="a.txt", line=1, end=2),
+        call("quick_fix", path="a.txt", line=1, end=2, title="Extract lines 0 to 1"),
+    )
+    assert "- Extract lines 0 to 1 (fake)" in found[0][1]
+    assert "Move to a new file" not in found[0][1]  # it would do more than change texts
+    assert "Not here" not in found[0][1]
+    assert proposed_text(run, "a.txt") == "😀 name is here\nextracted\n"
 
 
 def test_a_symbol_is_found_by_its_server(play):

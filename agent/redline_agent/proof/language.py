@@ -118,37 +118,55 @@ class Language:
                 return texts
         raise ToolError(f"No language server here can rename in {path}.", hint="Use `edit`.")
 
-    async def fixes(self, path: str, line: int) -> list[Fix]:
-        """Return the quick fixes and source actions that servers offer for a line (from 1)."""
+    async def fixes(self, path: str, line: int, end: int | None = None) -> list[Fix]:
+        """Return the quick fixes, source actions and refactorings that servers offer for lines (from 1)."""
         text = self._text(path)
         lines = split_lines(text)
         if not 1 <= line <= max(1, len(lines)):
             raise ToolError(f"{path} has {len(lines)} lines, so there is no line {line}.")
+        last = min(max(line, end or line), max(1, len(lines)))
         fixes: list[Fix] = []
         for known in self._known(path):
             async with self._over(known, path) as child:
                 if child.can("codeActionProvider"):
-                    fixes += await self._of_server(child, known.name, path, line - 1, lines)
+                    fixes += await self._of_server(child, known.name, path, (line - 1, last - 1), lines)
         return fixes[:FIXES_MAX]
 
-    async def _of_server(self, child: Child, name: str, path: str, line: int, lines: list[str]) -> list[Fix]:
+    async def _of_server(
+        self, child: Child, name: str, path: str, span: tuple[int, int], lines: list[str]
+    ) -> list[Fix]:
         await child.diagnose(path, ANSWER_S_MAX)
-        end = child.units((lines[line] if lines else "").rstrip("\r\n"))
-        span = {"start": {"line": line, "character": 0}, "end": {"line": line, "character": end}}
-        said = [each for each in child.said(path) if _line_of(each) == line]
+        first, last = span
+        begins, ends = (lines[each].rstrip("\r\n") if lines else "" for each in span)
+        indent = child.units(begins[: len(begins) - len(begins.lstrip())])
+        until = {"line": last, "character": child.units(ends)}
+        said = [each for each in child.said(path) if first <= _line_of(each) <= last]
         document = {"uri": child.uri(path)}
         fixes: list[Fix] = []
-        for only in (["quickfix"], [ORGANISE, "source.fixAll"]):
+        for only in (["quickfix"], [ORGANISE, "source.fixAll"], ["refactor"]):
+            start = {
+                "line": first,
+                "character": indent if only == ["refactor"] else 0,
+            }  # whole statements are extracted
             context = {"diagnostics": said, "only": only, "triggerKind": 1}
-            params = {"textDocument": document, "range": span, "context": context}
-            for given in as_list(await child.request("textDocument/codeAction", params, ANSWER_S_MAX)):
-                action = as_object(given)
-                if "edit" not in action and "data" in action and child.can("codeActionProvider", "resolveProvider"):
-                    action = as_object(await child.request("codeAction/resolve", action, ANSWER_S_MAX))
-                texts = self._applied(child, action.get("edit"))
-                if texts:
-                    fixes.append(Fix(str(action.get("title", "")), name, texts, str(action.get("kind", ""))))
+            params = {"textDocument": document, "range": {"start": start, "end": until}, "context": context}
+            for given in as_list(await child.request("textDocument/codeAction", params, ANSWER_S_MAX))[:FIXES_MAX]:
+                fix = await self._fix(child, name, as_object(given))
+                if fix is not None and all(fix.title != each.title for each in fixes):
+                    fixes.append(fix)
         return fixes
+
+    async def _fix(self, child: Child, name: str, action: dict[str, Any]) -> Fix | None:
+        """An action as texts; None for one that is a command, or does more than change texts in the folder."""
+        if "disabled" in action:
+            return None
+        try:
+            if "edit" not in action and "data" in action and child.can("codeActionProvider", "resolveProvider"):
+                action = as_object(await child.request("codeAction/resolve", action, ANSWER_S_MAX))
+            texts = self._applied(child, action.get("edit"))
+        except ToolError:
+            return None
+        return Fix(str(action.get("title", "")), name, texts, str(action.get("kind", ""))) if texts else None
 
     def _known(self, path: str) -> list[Known]:
         if not self.keeper.standing().trusted:

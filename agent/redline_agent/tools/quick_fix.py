@@ -14,10 +14,11 @@ from redline_agent.tools.base import Input, Outcome, Tool, ToolContext
 
 
 class QuickFixInput(Input):
-    """Which line, and the title of the fix to make; without one they are listed."""
+    """Which line, or lines up to `end`, and the title of the fix to make; without one they are listed."""
 
     path: str
     line: int = Field(ge=1)
+    end: int | None = None
     title: str = ""
 
 
@@ -44,7 +45,7 @@ class QuickFix(Tool[QuickFixInput]):
             raise ToolError("There are no language servers here.")
         path = context.resolve(arguments.path)
         context.see(path)
-        fixes = await language.fixes(path, arguments.line)
+        fixes = await language.fixes(path, arguments.line, arguments.end)
         listed = "\n".join(f"- {each.title} ({each.server})" for each in fixes) or "none"
         if not arguments.title:
             return Outcome(
