@@ -134,7 +134,7 @@ class Child:
                 "references": {},
                 "definition": {"linkSupport": True},
                 "codeAction": {
-                    "codeActionLiteralSupport": {"codeActionKind": {"valueSet": ["quickfix", "source"]}},
+                    "codeActionLiteralSupport": {"codeActionKind": {"valueSet": ["quickfix", "refactor", "source"]}},
                     "dataSupport": True,
                     "resolveSupport": {"properties": ["edit"]},
                 },
