@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from redline_agent import live
+from redline_agent.config import journal_path, state_dir
 
 from editors import A_PY, B_PY, missing
 
@@ -347,6 +350,40 @@ def test_what_is_pending_goes_along_with_a_file_that_is_moved(nvim, project):
     nvim.command("RedlineAccept!")
     until(nvim, "return require('redline').status() == ''")
     assert text(nvim) == A_PY.replace("foo", "bar")
+
+
+def test_a_terminals_accept_goes_through_the_editor_and_its_unsaved_text(nvim, project):
+    with_plugin(nvim, project)
+    nvim.command("Redline explain this")  # the folder has a journal from now on, by which terminal and editor meet
+    nvim.current.buffer.append("# not saved")
+    end = time.monotonic() + 30
+    while not live.reached(journal_path(state_dir(), project)):
+        assert time.monotonic() < end
+        nvim.command(f"edit {project}/b.py | edit #")  # they meet with each file that is opened
+        time.sleep(0.3)
+    command = [sys.executable, "-m", "redline_server", "run", "rename foo to bar", "--accept"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60)
+    assert "an editor has one of the files open" in done.stdout
+    assert text(nvim) == A_PY.replace("foo", "bar") + "# not saved\n"
+    assert (project / "a.py").read_text() == A_PY
+
+
+def test_a_hunk_is_accepted_together_with_what_it_needs(nvim, project, tmp_path):
+    edits = [{"tool": "edit", "args": {"path": "a.py", "old": old, "new": new}}
+             for old, new in (("import sys", "import json\nimport sys"), ("return x", "return json.dumps(x)"))]  # fmt: skip
+    script = [{"calls": edits}, {"calls": [{"tool": "finish", "args": {"summary": "done"}}]}]
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    with_plugin(nvim, project, f"scripted:{tmp_path / 'script.json'}")
+    nvim.command("Redline dump it")
+    until(nvim, "return require('redline').status() == '2 pending'")
+    nvim.current.window.cursor = (6, 0)
+    nvim.exec_lua(
+        "vim.lsp.buf.code_action({apply = true, filter = function(a) return a.title:find('accept together') end})"
+    )
+    until(nvim, "return require('redline').status() == ''")
+    assert text(nvim) == A_PY.replace("import sys", "import json\nimport sys").replace(
+        "return x", "return json.dumps(x)"
+    )
 
 
 def test_a_new_file_that_runs_later_is_chosen_from_the_list(nvim, project, scripted_file):
