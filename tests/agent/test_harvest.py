@@ -209,3 +209,11 @@ def test_a_file_that_is_opened_and_edited_meanwhile_counts_and_an_ignored_one_do
 
     harvest, _ = run(folder, Overlay(workspace(folder).resolver, editor), "sleep 0.8", meanwhile=meanwhile)
     assert harvest.below == ["a.txt"]
+
+
+def test_a_file_that_the_run_has_read_and_that_goes_meanwhile_counts(folder):
+    lay(folder, {"a.txt": "1\n", "b.txt": "1\n"})
+    overlay = Overlay(workspace(folder).resolver)
+    overlay.read("a.txt")
+    harvest, _ = run(folder, overlay, "sleep 0.8", meanwhile=lambda: (folder / "a.txt").unlink())
+    assert harvest.below == ["a.txt"]

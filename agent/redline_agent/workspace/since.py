@@ -19,7 +19,7 @@ FOLDERS_MAX = 20_000
 def changed_since(root: Path, since_s: float, skip: Callable[[str], bool], most: int = SHOWN_MAX) -> list[str]:
     """Return files, at most so many, that were written, made or moved to their place after a time (seconds).
 
-    Folders that `skip` names are not looked into. A file that was deleted leaves no trace.
+    Folders that `skip` names are not looked into. A file that was deleted leaves no trace here.
     """
     found: list[str] = []
     queue = [""]
@@ -57,28 +57,36 @@ class Watch:
     overlay: Overlay
     began_s: float
     opened: dict[str, str] = field(default_factory=dict[str, str])
+    there: frozenset[str] = field(default_factory=frozenset[str])
+    """Files on the disk that the run has read or edited: of these it is seen when they go."""
 
     @classmethod
     def begin(cls, overlay: Overlay, began_s: float) -> Watch:
         """Watch from a time (seconds) on, which is now."""
-        return cls(overlay, began_s, _opened(overlay))
+        known = overlay.versions_seen().keys() | overlay.touched.keys()
+        return cls(overlay, began_s, _opened(overlay), frozenset(path for path in known if _on_disk(overlay, path)))
 
     def changed(self) -> list[str]:
         """Return files that were changed since, at most SHOWN_MAX."""
         now = _opened(self.overlay)
         typed = {path for path, text in now.items() if text != self.opened.get(path, text)}
-        typed |= {path for path in now.keys() - self.opened.keys() if now[path] != self._on_disk(path)}
+        typed |= {path for path in now.keys() - self.opened.keys() if now[path] != self._saved(path)}
         root, ignores = self.overlay.resolver.root, self.overlay.ignores_folder
         saved = changed_since(root, self.began_s, ignores, FOUND_MAX)  # ignored files may be among them
         found = typed | {path for path in saved if path not in self.opened}
+        found |= {path for path in self.there if not _on_disk(self.overlay, path)}
         return sorted(path for path in found if not self.overlay.ignores(path))[:SHOWN_MAX]
 
-    def _on_disk(self, path: str) -> str | None:
+    def _saved(self, path: str) -> str | None:
         try:
             data = self.overlay.resolver.read_bytes(path)
             return decode(data, path).text if data is not None else None
         except RedlineError:
             return None
+
+
+def _on_disk(overlay: Overlay, path: str) -> bool:
+    return os.path.lexists(overlay.resolver.root / path)
 
 
 def _opened(overlay: Overlay) -> dict[str, str]:
