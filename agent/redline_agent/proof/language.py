@@ -144,10 +144,8 @@ class Language:
         document = {"uri": child.uri(path)}
         fixes: list[Fix] = []
         for only in (["quickfix"], [ORGANISE, "source.fixAll"], ["refactor"]):
-            start = {
-                "line": first,
-                "character": indent if only == ["refactor"] else 0,
-            }  # whole statements are extracted
+            begins_at = indent if only == ["refactor"] else 0  # what is extracted is whole statements
+            start = {"line": first, "character": begins_at}
             context = {"diagnostics": said, "only": only, "triggerKind": 1}
             params = {"textDocument": document, "range": {"start": start, "end": until}, "context": context}
             for given in as_list(await child.request("textDocument/codeAction", params, ANSWER_S_MAX))[:FIXES_MAX]:

@@ -18,6 +18,7 @@ from redline_agent.text import has_hidden
 from redline_agent.workspace.hunks import Origin, merged
 from redline_agent.workspace.materialise import Wrote
 from redline_agent.workspace.overlay import Overlay, Seen
+from redline_agent.workspace.since import changed_s
 from redline_agent.workspace.textfile import decode
 
 HARVEST_FILES_MAX = 1_000
@@ -150,7 +151,6 @@ class Harvester:
 
 def _changed_below(place: Path, began_s: float) -> bool:
     try:
-        status = os.lstat(place)
-        return max(status.st_mtime, status.st_ctime) > began_s  # a file that is moved there keeps the first
+        return changed_s(os.lstat(place)) > began_s
     except OSError:
         return False

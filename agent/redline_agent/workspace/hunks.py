@@ -115,12 +115,7 @@ def merged(base: str, ours: str, theirs: str) -> str | None:
         if any(c.start <= change.end and change.start <= c.end for c in mine):
             return None
         both.append(change)
-    out: list[str] = []
-    at = 0
-    for change in sorted(both, key=lambda each: each.start):
-        out += [*old[at : change.start], *change.new]
-        at = change.end
-    lines = [*out, *old[at:]]
+    lines = _with(old, sorted(both, key=lambda each: each.start))
     glued = any(
         not line.endswith(("\n", "\r")) for line in lines[:-1]
     )  # two last lines, of which one is no longer last
@@ -131,26 +126,25 @@ def with_part(base: str, texts: Iterable[str], now: str) -> str:
     """Return the base with those changes of `now` that one of the texts makes too, line for line."""
     old = split_lines(base)
     known = {(c.start, c.end, c.new) for text in texts for c in changes(old, split_lines(text))}
-    out: list[str] = []
-    at = 0
-    for change in changes(old, split_lines(now)):
-        if (change.start, change.end, change.new) in known:
-            out += [*old[at : change.start], *change.new]
-            at = change.end
-    return "".join([*out, *old[at:]])
+    return "".join(_with(old, (c for c in changes(old, split_lines(now)) if (c.start, c.end, c.new) in known)))
 
 
 def without_overlaps(base: str, texts: Iterable[str], now: str) -> str:
     """Return the base with those changes of `now` that touch no line which one of the texts changes."""
     old = split_lines(base)
     taken = [c for text in texts for c in changes(old, split_lines(text))]
+    every = changes(old, split_lines(now))
+    return "".join(_with(old, (c for c in every if not any(t.start <= c.end and c.start <= t.end for t in taken))))
+
+
+def _with(old: Sequence[str], some: Iterable[Change]) -> list[str]:
+    """The old lines with some changes, in their order."""
     out: list[str] = []
     at = 0
-    for change in changes(old, split_lines(now)):
-        if not any(c.start <= change.end and change.start <= c.end for c in taken):
-            out += [*old[at : change.start], *change.new]
-            at = change.end
-    return "".join([*out, *old[at:]])
+    for change in some:
+        out += [*old[at : change.start], *change.new]
+        at = change.end
+    return [*out, *old[at:]]
 
 
 class Blame:

@@ -226,16 +226,9 @@ def _there(hunk: Hunk, lines: list[str]) -> bool:
 
 
 def _pairs(began: Iterable[Item], made: Proposal) -> list[tuple[Item, Item]]:
-    """Items that came out as they were, with their twins of the new proposal; of equal ones the nearest."""
-    left = list(made.items)
-    pairs: list[tuple[Item, Item]] = []
-    for old in began:
-        twins = [item for item in left if _content(item) == _content(old)]
-        if twins:
-            twin = min(twins, key=lambda item: abs(_line(item) - _line(old)))
-            left.remove(twin)
-            pairs.append((old, twin))
-    return pairs
+    """Items that came out as they were and where they were, with their twins of the new proposal."""
+    by_content = {_content(item): item for item in made.items}
+    return [(old, by_content[_content(old)]) for old in began if _content(old) in by_content]
 
 
 def _content(item: Item) -> tuple[object, ...]:
@@ -244,10 +237,6 @@ def _content(item: Item) -> tuple[object, ...]:
     text = item.file.text if item.kind == "create" and item.file else ""
     mode = item.executable if item.kind in ("create", "mode") else None
     return item.kind, item.path, item.new_path, text, mode
-
-
-def _line(item: Item) -> int:
-    return item.start if isinstance(item, Hunk) else 0
 
 
 def _names(proposal: Proposal, base: str, new: Iterable[Item]) -> dict[str, str]:

@@ -42,10 +42,14 @@ def changed_since(root: Path, since_s: float, skip: Callable[[str], bool], most:
 
 def _changed_s(entry: os.DirEntry[str]) -> float:
     try:
-        status = entry.stat(follow_symlinks=False)
+        return changed_s(entry.stat(follow_symlinks=False))
     except OSError:
         return 0.0
-    return max(status.st_mtime, status.st_ctime)  # a file that is moved here keeps the first, not the second
+
+
+def changed_s(status: os.stat_result) -> float:
+    """Return when a file came to be as it is, in seconds: one that is moved somewhere keeps its time of writing."""
+    return max(status.st_mtime, status.st_ctime)
 
 
 @dataclass(slots=True)
